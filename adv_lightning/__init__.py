@@ -1,0 +1,79 @@
+"""Adversarial training and honest evaluation of classifiers with PyTorch Lightning."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adv_lightning.attacks import FGSM, PGD, Attack, SingleStepAttack
+    from adv_lightning.callbacks import (
+        AdversarialCheckpoint,
+        AdversarialEarlyStopping,
+        AdversarialPictures,
+        AttackSuite,
+        FinalMetrics,
+        MaxNorm,
+        MomentumSchedule,
+    )
+    from adv_lightning.cli import AdversarialCLI, main
+    from adv_lightning.losses import Loss, SoftmaxLoss
+    from adv_lightning.module import AdversarialModule
+    from adv_lightning.objective import Objective, Passes, adversarial_objective
+    from adv_lightning.sites import InputSite, PerturbationSite
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "attacks": ["FGSM", "PGD", "Attack", "SingleStepAttack"],
+    "callbacks": [
+        "AdversarialCheckpoint",
+        "AdversarialEarlyStopping",
+        "AdversarialPictures",
+        "AttackSuite",
+        "FinalMetrics",
+        "MaxNorm",
+        "MomentumSchedule",
+    ],
+    "cli": ["AdversarialCLI", "main"],
+    "losses": ["Loss", "SoftmaxLoss"],
+    "module": ["AdversarialModule"],
+    "objective": ["Objective", "Passes", "adversarial_objective"],
+    "sites": ["InputSite", "PerturbationSite"],
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "AdversarialCLI",
+    "AdversarialCheckpoint",
+    "AdversarialEarlyStopping",
+    "AdversarialModule",
+    "AdversarialPictures",
+    "Attack",
+    "AttackSuite",
+    "FinalMetrics",
+    "InputSite",
+    "Loss",
+    "MaxNorm",
+    "MomentumSchedule",
+    "Objective",
+    "Passes",
+    "PerturbationSite",
+    "SingleStepAttack",
+    "SoftmaxLoss",
+    "adversarial_objective",
+    "main",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import adv_lightning` and the top-level --help need not import torch.
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"adv_lightning.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

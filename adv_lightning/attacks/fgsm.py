@@ -1,0 +1,31 @@
+"""The fast gradient sign method."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adv_lightning.attacks.base import SingleStepAttack, check_bounds, clip, magnitude
+
+
+class FGSM(SingleStepAttack):
+    """Fast gradient sign method: x + eps * sign(dJ/dx) (Goodfellow et al. 2015, section 4).
+
+    A pixel whose gradient is zero or not finite stays as it is.
+
+    Args:
+        eps: Size of the step in the max norm, in the units of the input: a number or a fraction such as 8/255.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped, as in the paper.
+
+    Raises:
+        ValueError: eps is negative or not a number, or bounds are not increasing.
+    """
+
+    def __init__(self, eps: float | str, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.eps = magnitude("eps", eps)
+        self.bounds = check_bounds(bounds)
+
+    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+        assert grad is not None
+        return clip(torch.add(value, grad.sign(), alpha=self.eps), self.bounds)

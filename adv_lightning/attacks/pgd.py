@@ -1,0 +1,82 @@
+"""Projected gradient descent."""
+
+from __future__ import annotations
+
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+from adv_lightning.attacks.base import (
+    Attack,
+    LossFn,
+    Model,
+    check_bounds,
+    check_differentiable_input,
+    clip,
+    input_gradient,
+    magnitude,
+)
+
+
+class PGD(Attack):
+    """Projected gradient descent in the max norm: repeated gradient sign steps (Madry et al. 2018, equation 3).
+
+    The last iterate is returned. With a model in eval mode the random start of an example depends on `seed` and
+    the example itself, so figures do not change with batch size, order or number of processes, and no global
+    generator is touched; with a model in train mode it is drawn anew from torch's global generator.
+
+    Args:
+        eps: Radius of the max-norm ball, in the units of the input: a number or a fraction such as 8/255.
+        step_size: Size of each step, in the same units. Null: a tenth of eps.
+        steps: Number of steps, each one forward and one backward pass.
+        random_start: Start from a point drawn uniformly from the ball rather than from x.
+        bounds: Lowest and highest pixel value, to which every iterate is clipped. Null: not clipped.
+        seed: Seed of the random start.
+
+    Raises:
+        ValueError: a size is negative or not a number, steps < 1, or bounds are not increasing.
+    """
+
+    def __init__(
+        self,
+        eps: float | str,
+        step_size: float | str | None = None,
+        steps: int = 40,
+        random_start: bool = True,
+        bounds: tuple[float, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.eps = magnitude("eps", eps)
+        self.step_size = self.eps / 10 if step_size is None else magnitude("step_size", step_size)
+        if steps < 1:
+            raise ValueError(f"steps={steps}: give at least 1")
+        self.steps = steps
+        self.random_start = random_start
+        self.bounds = check_bounds(bounds)
+        self.seed = seed
+
+    def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
+        check_differentiable_input(x)
+        x = x_adv = x.detach()
+        low, high = x - self.eps, x + self.eps
+        if self.random_start:
+            fresh = isinstance(model, nn.Module) and model.training
+            noise = torch.rand_like(x) if fresh else _noise_of_each(x, self.seed)
+            x_adv = clip(x + self.eps * (2 * noise - 1), self.bounds)
+        for _ in range(self.steps):
+            grad = input_gradient(model, x_adv, y, loss_fn=loss_fn).grad
+            x_adv = torch.add(x_adv, grad.sign(), alpha=self.step_size).clamp(low, high)
+            x_adv = clip(x_adv, self.bounds)
+        return x_adv
+
+
+def _noise_of_each(x: Tensor, seed: int) -> Tensor:
+    """Draw U(0, 1) noise shaped as `x`, each example's a function of the seed and the example alone."""
+    generator = torch.Generator()
+    rows = []
+    for row in x.detach().to("cpu", torch.float32).contiguous():
+        generator.manual_seed(zlib.crc32(row.numpy().tobytes(), seed))
+        rows.append(torch.rand(row.shape, generator=generator))
+    return torch.stack(rows).to(x)

@@ -1,0 +1,19 @@
+"""Callbacks: where and when. One a file."""
+
+from adv_lightning.callbacks.attack_suite import AttackSuite
+from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
+from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
+from adv_lightning.callbacks.hyperparameters import FinalMetrics
+from adv_lightning.callbacks.max_norm import MaxNorm
+from adv_lightning.callbacks.momentum import MomentumSchedule
+from adv_lightning.callbacks.pictures import AdversarialPictures
+
+__all__ = [
+    "AdversarialCheckpoint",
+    "AdversarialEarlyStopping",
+    "AdversarialPictures",
+    "AttackSuite",
+    "FinalMetrics",
+    "MaxNorm",
+    "MomentumSchedule",
+]

@@ -1,0 +1,138 @@
+"""Further attacks in test, so that no figure stands alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+from adv_lightning.attacks import PGD, Attack
+from adv_lightning.callbacks.record import test_record, write_json
+from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from adv_lightning.module import AdversarialModule
+
+
+class AttackSuite(Callback):
+    """Judges the network in test under named attacks, beside the module's own, and prints them in one table.
+
+    An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
+    beside it. The figures are logged as `test/<name>_error` and written to `metrics.json` in the run's directory.
+
+    Args:
+        attacks: Attacks by name. Null: PGD of 40 steps at the eps and bounds of the module's `val_attack`.
+        max_samples: Judge only about the first so many test examples under these attacks. Null: all.
+
+    Raises:
+        ValueError: max_samples is below 1.
+    """
+
+    def __init__(self, attacks: dict[str, Attack] | None = None, max_samples: int | None = None) -> None:
+        if max_samples is not None and max_samples < 1:
+            raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
+        self.attacks = attacks
+        self.max_samples = max_samples
+        self.rows: list[dict[str, Any]] = []
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        attacks = _default_attacks(_judged(pl_module)) if self.attacks is None else self.attacks
+        self._figures = {
+            name: (attack, ErrorRate().to(pl_module.device), MistakeConfidence().to(pl_module.device))
+            for name, attack in attacks.items()
+        }
+        self._seen = 0
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module = _judged(pl_module)
+        x, y = module.unpack(batch)
+        if self.max_samples is not None:
+            # Examples are dealt out in turn to the processes.
+            share = -(-(self.max_samples - trainer.global_rank) // trainer.world_size)
+            left = max(0, share - self._seen)
+            x, y = x[:left], y[:left]
+        if len(x) == 0:
+            return
+        self._seen += len(x)
+        with trainer.precision_plugin.forward_context():
+            for attack, error, confidence in self._figures.values():
+                logits = module(attack(module, x, y, loss_fn=module.loss))
+                predicted = module.loss_fn.predict(logits)
+                error.update(predicted, y)
+                confidence.update(module.loss_fn.probabilities(logits), predicted, y)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = _judged(pl_module)
+        self.rows = [_row("clean", None, module.error, None)]
+        if module.val_attack is not None:
+            name = type(module.val_attack).__name__
+            self.rows.append(_row(name, module.val_attack, module.adv_error, module.adv_confidence))
+        for name, (attack, error, confidence) in self._figures.items():
+            row = _row(name, attack, error, confidence)
+            module.log(f"test/{name}_error", row["error"], sync_dist=True)
+            self.rows.append(row)
+        directory = trainer.log_dir  # every process must ask: rank zero broadcasts it
+        if trainer.is_global_zero:
+            _print(self.rows)
+            if directory is not None and trainer.loggers:
+                write_json(test_record(trainer, module, self.rows), directory, "metrics.json")
+
+
+def _judged(pl_module: LightningModule) -> AdversarialModule:
+    if not isinstance(pl_module, AdversarialModule):
+        raise TypeError(f"AttackSuite judges an AdversarialModule, and this is a {type(pl_module).__name__}")
+    return pl_module
+
+
+def _default_attacks(module: AdversarialModule) -> dict[str, Attack]:
+    eps = getattr(module.val_attack, "eps", None)
+    if eps is None or isinstance(module.val_attack, PGD):
+        return {}
+    return {"PGD": PGD(eps=eps, bounds=getattr(module.val_attack, "bounds", None))}
+
+
+def _row(name: str, attack: Attack | None, error: ErrorRate, confidence: MistakeConfidence | None) -> dict[str, Any]:
+    mean = math.nan if confidence is None else confidence.compute().item()
+    with error.sync_context():
+        n = int(error.total)
+    return {
+        "name": name,
+        "attack": None if attack is None else attack.config(),
+        "error": error.compute().item(),
+        "confidence_on_mistakes": None if math.isnan(mean) else mean,
+        "n": n,
+    }
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="Test, model in eval mode")
+    table.add_column("attack")
+    for column in ("n", "error", "confidence on mistakes"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        confidence = row["confidence_on_mistakes"]
+        table.add_row(
+            row["name"] if row["attack"] is None else _describe(row["attack"]),
+            str(row["n"]),
+            f"{row['error']:.2%}",
+            "" if confidence is None else f"{confidence:.1%}",
+        )
+    Console().print(table)
+
+
+def _describe(attack: dict[str, Any]) -> str:
+    arguments = ", ".join(f"{name}={_short(value)}" for name, value in attack["init_args"].items())
+    return f"{attack['class_path'].rsplit('.', 1)[-1]}({arguments})"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,91 @@
+"""Early stopping on the adversarial validation error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
+from lightning.pytorch.utilities import rank_zero_info
+
+from adv_lightning.callbacks.monitor import ADV_ERROR, available, has_validation, is_fresh
+
+
+class AdversarialEarlyStopping(EarlyStopping):
+    """Stops when the adversarial validation error has not improved for `patience` checks.
+
+    The clean validation error is flat long before the adversarial one is (Goodfellow et al. 2015, section 6).
+    `best_epoch`, counted from 0, is the epoch of the best figure: retraining on all data takes best_epoch + 1
+    epochs. A validation that did not measure the figure is no check. Without an attack, watches `val/error`.
+
+    Args:
+        monitor: Key of the figure to watch.
+        patience: Checks without improvement after which training stops; a check is one validation that measures
+            the figure.
+        min_delta: Least change that counts as an improvement.
+        mode: "min" where lower is better, "max" where higher is.
+        **kwargs: As for Lightning's EarlyStopping.
+    """
+
+    def __init__(
+        self,
+        monitor: str = ADV_ERROR,
+        patience: int = 10,
+        min_delta: float = 0.0,
+        mode: str = "min",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode, **kwargs)
+        self.best_epoch: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.monitor = available(self.monitor, pl_module, type(self).__name__) or self.monitor
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to watch a validation that does not run.
+
+        Raises:
+            ValueError: there is no validation.
+        """
+        if self.strict and self.monitor.startswith("val/") and not has_validation(trainer):
+            raise ValueError(
+                f"{type(self).__name__} watches {self.monitor}, and there is no validation: give it examples "
+                "(val_size, limit_val_batches), or leave early stopping out (callbacks.early_stopping=null)"
+            )
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_fresh(self.monitor, pl_module):
+            before = self.best_score.clone()
+            super().on_train_epoch_end(trainer, pl_module)
+            self._remember(trainer, before)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if is_fresh(self.monitor, pl_module):
+            before = self.best_score.clone()
+            super().on_validation_end(trainer, pl_module)
+            self._remember(trainer, before)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what training stopped on."""
+        if self.best_epoch is None:
+            return
+        if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            rank_zero_info(
+                f"Stopped after epoch {self.stopped_epoch}: {self.monitor} has not improved for {self.wait_count} "
+                f"checks. Best: {self.best_score.item():.4f} in epoch {self.best_epoch}."
+            )
+        else:
+            rank_zero_info(f"Best {self.monitor}: {self.best_score.item():.4f} in epoch {self.best_epoch}.")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.best_epoch = state_dict.get("best_epoch")
+
+    def _remember(self, trainer: Trainer, before: Any) -> None:
+        if self.best_score.to(before.device) != before:
+            self.best_epoch = trainer.current_epoch

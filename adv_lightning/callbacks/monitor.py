@@ -1,0 +1,31 @@
+"""What the callbacks that watch a validation figure watch by default."""
+
+from __future__ import annotations
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+ADV_ERROR = "val/adv_error"
+CLEAN_ERROR = "val/error"
+
+
+def available(monitor: str | None, pl_module: LightningModule, watcher: str) -> str | None:
+    """Return `monitor`, or the clean error, said once, where nothing attacks the module."""
+    if monitor is None or not monitor.startswith("val/adv") or getattr(pl_module, "val_attack", None) is not None:
+        return monitor
+    rank_zero_info(f"{watcher}: no attack judges the network, so it watches {CLEAN_ERROR} instead of {monitor}.")
+    return CLEAN_ERROR
+
+
+def has_validation(trainer: Trainer) -> bool:
+    """Whether this run validates, as far as is known: where epochs are left out, the loader is asked for late."""
+    late = trainer.check_val_every_n_epoch != 1
+    return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)  # type: ignore[attr-defined]
+
+
+def is_fresh(monitor: str | None, pl_module: LightningModule) -> bool:
+    """Whether this epoch's validation measured `monitor`; a figure under attack may be measured less often."""
+    if not (monitor or "").startswith("val/"):
+        return True
+    attacked = not (monitor or "").startswith("val/adv") or getattr(pl_module, "judged_under_attack", True)
+    return attacked and has_validation(pl_module.trainer)

@@ -1,0 +1,71 @@
+"""The record of a test run: figures with everything needed to read them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from adv_lightning import __version__
+
+
+def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return {
+        "test": rows,
+        "mode": "eval",
+        "training": _training(trainer),
+        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "model": dict(module.hparams),
+        "data": {"class_path": _path(datamodule), **getattr(datamodule, "hparams", {})} if datamodule else None,
+        "precision": str(trainer.precision),
+        "processes": trainer.world_size,
+        "hardware": {
+            "accelerator": type(trainer.accelerator).__name__,
+            "processor": platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version()}
+        | {"adv_lightning": __version__}
+        | {name: version(name) for name in ("torch", "lightning", "torchvision")},
+    }
+
+
+def write_json(record: dict[str, Any], directory: str, name: str) -> None:
+    """Write `record` to `directory`/`name`, whole or not at all."""
+    path = Path(directory) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _training(trainer: Trainer) -> dict[str, Any]:
+    """Return how long the network judged was trained, as its checkpoint remembers it, or else this trainer."""
+    path = trainer.ckpt_path
+    if path is None or not Path(path).is_file():
+        return {
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "seconds": None,
+            "checkpoint": None,
+        }
+    checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    timer = checkpoint.get("callbacks", {}).get("Timer", {})
+    return {
+        "epochs": checkpoint["epoch"] + 1,
+        "steps": checkpoint["global_step"],
+        "seconds": timer.get("time_elapsed", {}).get("train"),
+        "checkpoint": Path(path).name,
+    }
+
+
+def _path(instance: Any) -> str:
+    return f"{type(instance).__module__}.{type(instance).__qualname__}"

@@ -1,0 +1,238 @@
+"""The command line: Lightning's, with the project's callbacks, defaults and errors."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import warnings
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+# data and models: imported so that their classes can be named without a module path.
+from adv_lightning import data, models  # noqa: F401
+from adv_lightning.callbacks import (
+    AdversarialCheckpoint,
+    AdversarialEarlyStopping,
+    AdversarialPictures,
+    AttackSuite,
+    FinalMetrics,
+    MaxNorm,
+    MomentumSchedule,
+)
+from adv_lightning.errors import explain
+from adv_lightning.module import AdversarialModule
+from adv_lightning.refit import refit_arguments
+
+_WORDS = ("best", "last", "hpc", "registry")
+
+
+class NamedCallbacks:
+    """The project's callbacks, each under a name, so that several configuration files merge.
+
+    Null switches one off. Callbacks of your own go to trainer.callbacks.
+
+    Args:
+        early_stopping: Stops when the adversarial validation error stops falling.
+        checkpoint: Keeps the best and the last checkpoint.
+        max_norm: Limits the norm of each unit's incoming weights.
+        momentum: Moves the optimizer's momentum over the epochs.
+        pictures: Shows what the attack does, in TensorBoard.
+        attack_suite: Judges under further attacks in test.
+        final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
+    """
+
+    def __init__(
+        self,
+        early_stopping: AdversarialEarlyStopping | None = None,
+        checkpoint: AdversarialCheckpoint | None = None,
+        max_norm: MaxNorm | None = None,
+        momentum: MomentumSchedule | None = None,
+        pictures: AdversarialPictures | None = None,
+        attack_suite: AttackSuite | None = None,
+        final_metrics: FinalMetrics | None = None,
+    ) -> None:
+        given = (early_stopping, checkpoint, max_norm, momentum, pictures, attack_suite, final_metrics)
+        self.callbacks: list[Callback] = [callback for callback in given if callback is not None]
+
+
+_ON_BY_DEFAULT = {
+    "checkpoint": AdversarialCheckpoint,
+    "pictures": AdversarialPictures,
+    "attack_suite": AttackSuite,
+    "final_metrics": FinalMetrics,
+}
+
+
+class ArgumentParser(LightningArgumentParser):
+    """Lightning's parser, whose errors are a few lines that name what is near."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        if not self.exit_on_error:
+            return super().error(message, ex)
+        sys.stderr.write(explain(message, self) + "\n")
+        raise SystemExit(2)
+
+
+class AdversarialCLI(LightningCLI):
+    """LightningCLI for `AdversarialModule` and its subclasses.
+
+    Differs from Lightning's in this: what the command line and the configuration files say wins over what the
+    checkpoint in `--ckpt_path` remembers; the project's callbacks are the group `callbacks`, merged over files;
+    the number of classes and the input's shape reach the backbone from the data; the TensorBoard logger shows no
+    placeholder metric; `--test_after_fit` ends training with a test.
+    """
+
+    def __init__(self, model_class: type[AdversarialModule] = AdversarialModule, args: ArgsType = None, **kwargs: Any):
+        kwargs.setdefault("datamodule_class", LightningDataModule)
+        kwargs.setdefault("seed_everything_default", 0)
+        self._default_model = model_class
+        super().__init__(
+            model_class,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            parser_class=ArgumentParser,
+            args=args,
+            **kwargs,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_class_arguments(NamedCallbacks, "callbacks")
+        parser.add_argument(
+            "--test_after_fit",
+            type=bool,
+            default=False,
+            help="Judge the best checkpoint on the test set after fit.",
+        )
+        parser.set_defaults({"model": {"class_path": _path(self._default_model)}})
+        parser.set_defaults({f"callbacks.{name}": {"class_path": _path(c)} for name, c in _ON_BY_DEFAULT.items()})
+        # A list, because the logger's hparams.yaml writes a tuple as a Python object.
+        for name, plain in (("num_classes", int), ("input_shape", list)):
+            target = f"model.init_args.backbone.init_args.{name}"
+            parser.link_arguments(f"data.{name}", target, compute_fn=plain, apply_on="instantiate")
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        # The table of the attack suite says the same, and more.
+        self._subcommand_parsers["test"].set_defaults({"verbose": False})
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        words = sys.argv[1:] if args is None else args
+        path = _option(words, "--ckpt_path") if isinstance(words, Sequence) else None
+        if path is not None and path not in (*_WORDS, "null") and "://" not in path:
+            self._remember(Path(path), parser)
+        with warnings.catch_warnings():
+            # `refit` and callers from Python pass arguments on purpose.
+            warnings.filterwarnings("ignore", "LightningCLI's args parameter")
+            super().parse_arguments(parser, args)
+
+    def _remember(self, path: Path, parser: LightningArgumentParser) -> None:
+        """Make what the checkpoint remembers the default, so that files and the command line win over it."""
+        if not path.is_file():
+            parser.error(f"--ckpt_path={path}: there is no such file; give a checkpoint, or one of {', '.join(_WORDS)}")
+        if not zipfile.is_zipfile(path):
+            parser.error(f"--ckpt_path={path}: this is no checkpoint, or one that was cut short")
+        try:
+            checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+            known = {
+                "model": _described(checkpoint["hyper_parameters"]) if "hyper_parameters" in checkpoint else None,
+                "data": _described(checkpoint.get("datamodule_hyper_parameters", {})),
+            }
+        except Exception as error:
+            parser.error(f"--ckpt_path={path}: it cannot be read as a checkpoint, safely: {_first_line(error)}")
+        for command, subparser in self._subcommand_parsers.items():
+            model = copy.deepcopy(known["model"])
+            if model and command != "fit" and model["init_args"].get("val_attack") is None:
+                model["init_args"]["val_attack"] = model["init_args"].get("attack")
+            for key, value in (("model", model), ("data", known["data"])):
+                if value:
+                    subparser.set_defaults({key: value})
+
+    def _parse_ckpt_path(self) -> None:
+        """Do nothing: `parse_arguments` has read the checkpoint already, below the command line, not above it."""
+
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            self._parser(self.subcommand).error(str(error), error)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self._get(self.config_init, "trainer", default={})
+        if config.get("logger") in (None, True):
+            kwargs["logger"] = TensorBoardLogger(config.get("default_root_dir") or ".", default_hp_metric=False)
+        named = self._get(self.config_init, "callbacks").callbacks
+        if config.get("enable_checkpointing") is False:
+            named = [callback for callback in named if not isinstance(callback, AdversarialCheckpoint)]
+        own = config.get("callbacks") or []
+        kwargs["callbacks"] = [*named, Timer(), *(own if isinstance(own, list) else [own])]
+        if config.get("logger") is False:
+            self.save_config_callback = None  # it would go to the current directory
+        return super().instantiate_trainer(**kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Predict, and write what comes back to `predictions.pt` in the run's directory, a file a process."""
+        batches = self.trainer.predict(**kwargs)
+        if not batches or not self.trainer.loggers or self.trainer.log_dir is None:
+            return
+        name = "predictions.pt" if self.trainer.world_size == 1 else f"predictions-{self.trainer.global_rank}.pt"
+        path = Path(self.trainer.log_dir) / name
+        torch.save(batches, path)
+        print(f"{len(batches)} batches of probabilities are in {path}")
+
+    def after_fit(self) -> None:
+        """Judge the best checkpoint, or where there is none the last state, if asked to."""
+        if not self._get(self.config, "test_after_fit") or self.trainer.interrupted:
+            return
+        checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        best = checkpoint or getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
+
+
+def main(args: list[str] | None = None) -> AdversarialCLI:
+    """Run the command line `args`, by default `sys.argv[1:]`, and return the CLI with its trainer and model.
+
+    Raises:
+        SystemExit: an argument is wrong or a file is missing; the reason is printed, status 2.
+    """
+    words = sys.argv[1:] if args is None else args
+    if words and words[0] == "refit":
+        args = refit_arguments(words[1:])
+    try:
+        return AdversarialCLI(args=args)
+    except FileNotFoundError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error
+
+
+def _option(words: Sequence[str], name: str) -> str | None:
+    """Return the last value of the option `name` in a command line."""
+    value = None
+    for i, word in enumerate(words):
+        if word == name and i + 1 < len(words):
+            value = words[i + 1]
+        elif isinstance(word, str) and word.startswith(f"{name}="):
+            value = word.partition("=")[2]
+    return value
+
+
+def _described(hparams: dict[str, Any]) -> dict[str, Any] | None:
+    """Return hyper-parameters as `{class_path, init_args}` if a command line stored them, else None."""
+    arguments = {name: value for name, value in hparams.items() if not name.startswith("_")}
+    return {"class_path": hparams["_class_path"], "init_args": arguments} if "_class_path" in hparams else None
+
+
+def _path(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

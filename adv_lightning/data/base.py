@@ -1,0 +1,212 @@
+"""What all data modules of images share."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from adv_lightning.data.loader import BatchLoader
+from adv_lightning.data.sampler import ShardedSampler
+from adv_lightning.data.seeding import mix_seed
+from adv_lightning.data.tensors import BatchTransform, TensorImages
+
+__all__ = ["ImageDataModule", "split_indices"]
+
+Labelled = tuple[Tensor, Tensor]
+
+
+class ImageDataModule(LightningDataModule):
+    """Images in memory, split for training, validation and test.
+
+    For a data set of your own, subclass it, set ``input_shape`` and ``all_class_names`` and write ``load``.
+
+    Batches are ``(x, y)``: x float32 [B, C, H, W] in [0, 1], y int64 [B]. Training is shuffled anew each
+    epoch; over several processes it is padded, see `ShardedSampler`. Validation and test are in order, each
+    image exactly once over all processes. Prediction reads the test set.
+
+    Args:
+        batch_size: Images per batch and process.
+        val_size: Number of training images kept for validation, counted before ``classes`` chooses. 0: train
+            on all; then there is no validation loader.
+        split: Which images these are. ``last``: the last ones. ``random``: drawn once with ``split_seed``,
+            with the classes in proportion.
+        split_seed: Seed of the random split. It is independent of the training seed.
+        classes: Keep only these classes, relabelled from 0 in the order given: [3, 7] makes 3 class 0 and
+            7 class 1.
+        on_device: Keep the whole set on the trainer's device.
+        seed: Seed of the order and the augmentation, 0 or more. None: Lightning's global seed, or 0.
+
+    Raises:
+        ValueError: An argument is out of range.
+    """
+
+    input_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    all_class_names: tuple[str, ...]
+    """The names of all classes of the data set, in the order of its labels."""
+    scale: ClassVar[float] = 255.0
+    """The value in what ``load`` returns that stands for 1."""
+    train_transform: BatchTransform | None = None
+    """A random change of training batches."""
+
+    def __init__(
+        self,
+        batch_size: int = 100,
+        val_size: int = 0,
+        split: Literal["last", "random"] = "last",
+        split_seed: int = 0,
+        classes: list[int] | None = None,
+        on_device: bool = False,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("val_size", val_size, 0),
+            ("split_seed", split_seed, 0),
+            ("seed", seed, 0),
+        ):
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be {least} or more, got {value}")
+        if split not in ("last", "random"):
+            raise ValueError(f"split must be 'last' or 'random', got {split!r}")
+        _check_classes(classes, len(self.all_class_names))
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.split = split
+        self.split_seed = split_seed
+        self.classes = classes
+        self.on_device = on_device
+        self.seed = seed
+        self.train_set: TensorImages | None = None
+        self.val_set: TensorImages | None = None
+        self.test_set: TensorImages | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes in use, in the order of their labels."""
+        chosen = range(len(self.all_class_names)) if self.classes is None else self.classes
+        return [self.all_class_names[label] for label in chosen]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes in use."""
+        return len(self.class_names)
+
+    def load(self, part: Literal["train", "test"]) -> Labelled:
+        """Read a part of the data set whole, all classes, "train" with what validation may keep.
+
+        Returns:
+            Images, uint8 or float32 [N, C, H, W] in [0, scale], and labels, int64 [N].
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: A file is damaged.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define load(part)")
+
+    def load_train_val(self) -> tuple[Labelled, Labelled | None]:
+        """Read what to train on and what to validate on (None: nothing).
+
+        Raises:
+            ValueError: ``val_size`` leaves nothing to train on.
+        """
+        images, labels = self.load("train")
+        if self.val_size == 0:
+            return (images, labels), None
+        if self.val_size >= len(labels):
+            raise ValueError(f"val_size={self.val_size} leaves nothing to train on: there are {len(labels)} images")
+        train, val = split_indices(labels, self.val_size, self.split_seed if self.split == "random" else None)
+        return (images[train], labels[train]), (images[val], labels[val])
+
+    def setup(self, stage: str) -> None:
+        """Read what ``stage`` (fit, validate, test or predict) needs, once."""
+        if stage in ("fit", "validate") and self.train_set is None:
+            train, val = self.load_train_val()
+            self.train_set = self._make_set("training", train, self.train_transform)
+            self.val_set = None if val is None else self._make_set("validation", val)
+        if stage in ("test", "predict") and self.test_set is None:
+            self.test_set = self._make_set("test", self.load("test"))
+
+    def train_dataloader(self) -> BatchLoader:
+        """Return the shuffled training set."""
+        self.train_set = self._ready(self.train_set, "fit")
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        sampler = ShardedSampler(self.train_set, shuffle=True, seed=seed)
+        generator = self.train_set.generator
+        return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
+
+    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
+        """Return the validation set in order, or an empty list where there is none."""
+        if self.train_set is not None and self.val_set is None:
+            # Lightning takes an empty list for no validation, but asks whether that was meant: it was.
+            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
+            return []
+        self.val_set = self._ready(self.val_set, "validate")
+        return self._in_order(self.val_set)
+
+    def test_dataloader(self) -> BatchLoader:
+        """Return the test set in order."""
+        self.test_set = self._ready(self.test_set, "test")
+        return self._in_order(self.test_set)
+
+    def predict_dataloader(self) -> BatchLoader:
+        """Return the test set in order."""
+        return self.test_dataloader()
+
+    def _make_set(self, name: str, data: Labelled, transform: BatchTransform | None = None) -> TensorImages:
+        images, labels = data
+        if self.classes is not None:
+            new_label = torch.full((len(self.all_class_names),), -1)
+            new_label[self.classes] = torch.arange(len(self.classes))
+            kept = new_label[labels] >= 0
+            images, labels = images[kept], new_label[labels[kept]]
+        try:
+            return TensorImages(images, labels, scale=self.scale, num_classes=self.num_classes, transform=transform)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{type(self).__name__}, {name} set: {error}") from error
+
+    def _ready(self, images: TensorImages | None, stage: str) -> TensorImages:
+        if images is None:
+            raise RuntimeError(f"{type(self).__name__} has read nothing yet: call setup({stage!r}) first")
+        # There is nothing for workers to do: each batch is one gather.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        if self.on_device and self.trainer is not None:
+            return images.to(self.trainer.strategy.root_device)
+        return images
+
+    def _in_order(self, images: TensorImages) -> BatchLoader:
+        return BatchLoader(images, batch_size=self.batch_size, sampler=ShardedSampler(images, pad=False))
+
+
+def split_indices(labels: Tensor, size: int, seed: int | None) -> tuple[Tensor, Tensor]:
+    """Split the indices of a set in two, the second of ``size``; both keep the order of the set.
+
+    Args:
+        labels: int64 [N].
+        size: Length of the second part.
+        seed: Draw the second part at random with the classes in proportion. None: take the last ``size``.
+    """
+    number = len(labels)
+    order = torch.arange(number)
+    if seed is not None:
+        order = torch.randperm(number, generator=torch.Generator().manual_seed(mix_seed(seed)))
+        # Each image's place in its class, from 0 to 1: cutting there takes the same share of every class.
+        place = torch.empty(number, dtype=torch.float64)
+        for label in set(labels.tolist()):
+            members = (labels[order] == label).nonzero().squeeze(1)
+            place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+        order = order[place.argsort(stable=True)]
+    return order[: number - size].sort().values, order[number - size :].sort().values
+
+
+def _check_classes(classes: Sequence[int] | None, number: int) -> None:
+    if classes is None:
+        return
+    if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(range(number)):
+        raise ValueError(f"classes must be at least two different labels from 0 to {number - 1}, got {list(classes)}")

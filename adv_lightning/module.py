@@ -1,0 +1,437 @@
+"""AdversarialModule: any classifier, trained on the mixed loss and judged under attack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any, Literal, Self
+
+import torch
+from jsonargparse import ArgumentParser
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor, nn
+from torchmetrics import MeanMetric
+
+from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
+from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.losses import Loss, as_loss
+from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
+from adv_lightning.sites import Crafted, InputSite, PerturbationSite
+
+CHECKPOINT_FORMAT = 1
+"""Version of what a checkpoint holds beside Lightning's own; raised when later code must tell them apart."""
+
+_SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
+_HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+
+
+class AdversarialModule(LightningModule):
+    """Trains any backbone on alpha * J(x) + (1 - alpha) * J(x_adv) and judges it under attack.
+
+    The objective is that of Goodfellow et al. (2015), section 6. Override `unpack` for batches that are not
+    (x, y), `loss` for another J, `objective` for another mixture, `penalty` for terms outside the attack's
+    gradient.
+
+    Logs `train/loss`, `train/clean_loss` and `train/adv_loss`, means since the last log, every
+    `log_every_n_steps`, and with the suffix `_epoch` means over the epoch; in validation `val/loss`, `val/error`,
+    `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified under
+    attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
+
+    Args:
+        backbone: Any network that gives logits, [B, K].
+        attack: Trains the network. Null: plain training.
+        alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5.
+        loss_fn: J, a `Loss` or any (logits, y) -> mean loss. Null: cross-entropy of a softmax.
+        val_attack: Judges the network in validation and test. Null: the same as `attack`.
+        optimizer: Parameters -> optimizer.
+        lr_scheduler: Optimizer -> learning-rate scheduler. Null: constant.
+        lr_interval: Whether the scheduler steps every "epoch" or every "step" of the optimizer.
+        crafting: Mode in which the training attack's gradient is taken: "train" shares the clean pass, its
+            dropout mask included; "eval" takes one more forward and backward pass, with dropout off.
+        masks: "fresh" lets the adversarial pass draw its own dropout masks; "shared" repeats the clean pass's.
+        statistics: Passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
+        val_attack_samples: Attack only about the first so many examples of a validation epoch. Null: all.
+        val_attack_every_n_epochs: Attack only in every n-th epoch's validation.
+        predict_attacked: `predict` returns probabilities under `val_attack` on the predicted labels, beside the
+            clean ones.
+
+    Raises:
+        ValueError: alpha lies outside [0, 1], or a word or number is not among those allowed.
+        TypeError: the attack is no `Attack`.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        attack: Attack | None,
+        alpha: float = 0.5,
+        loss_fn: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+        val_attack: Attack | None = None,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_interval: Literal["epoch", "step"] = "epoch",
+        crafting: Crafting = "train",
+        masks: Masks = "fresh",
+        statistics: Statistics = "both",
+        val_attack_samples: int | None = None,
+        val_attack_every_n_epochs: int = 1,
+        predict_attacked: bool = False,
+    ) -> None:
+        super().__init__()
+        attack, val_attack = _built(attack), _built(val_attack)
+        _check_range("alpha", alpha, 0, 1)
+        _check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
+        if val_attack_samples is not None:
+            _check_range("val_attack_samples", val_attack_samples, 1)
+        self.backbone = backbone
+        self.attack = attack
+        self.alpha = alpha
+        self.loss_fn = as_loss(loss_fn)
+        self.val_attack = attack if val_attack is None else val_attack
+        self.optimizer_factory = optimizer
+        self.lr_scheduler_factory = lr_scheduler
+        self.lr_interval = lr_interval
+        self.passes = Passes(crafting, masks, statistics)
+        self.val_attack_samples = val_attack_samples
+        self.val_attack_every_n_epochs = val_attack_every_n_epochs
+        self.predict_attacked = predict_attacked
+
+        self.input_site = InputSite(attack if isinstance(attack, SingleStepAttack) else None)
+        self.sites: list[PerturbationSite] = [self.input_site]
+        self.mean_loss = MeanMetric(nan_strategy="disable")
+        self.error = ErrorRate()
+        self.adv_error = ErrorRate()
+        self.adv_confidence = MistakeConfidence()
+        self._interval, self._epoch = _Means(), _Means()
+        self._save_description(attack, val_attack)
+
+    # What a user may override
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits, [B, K]."""
+        logits: Tensor = self.backbone(x)
+        return logits
+
+    def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return (x, y) of a batch of the data loader."""
+        x, y = batch
+        return x, y
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return J, the mean loss over the batch."""
+        return self.loss_fn(logits, y)
+
+    def objective(self, x: Tensor, y: Tensor) -> Objective:
+        """Return the mixed loss and its parts."""
+        return adversarial_objective(
+            self,
+            x,
+            y,
+            loss_fn=self.loss,
+            sites=self._sites_of(x, y),
+            alpha=self.alpha,
+            passes=self.passes,
+            scale=self._gradient_scale(),
+            replay=not self._sharded(),
+        )
+
+    def penalty(self) -> Tensor | None:
+        """Return what is added to the objective outside the attack's gradient, a scalar; None for nothing."""
+        return None
+
+    def setup(self, stage: str) -> None:
+        """Say where the precision rounds the perturbation."""
+        precision = str(self.trainer.precision)
+        if precision in _HALF and self.val_attack is not None:
+            rank_zero_warn(
+                f"precision {precision} holds the inputs in half precision: pixels in [0, 1], clean and under attack, "
+                f"are rounded by up to {torch.finfo(_HALF[precision]).eps / 4:.1g}, so the perturbation is not exactly "
+                f"the attack's; {precision.replace('true', 'mixed')} rounds neither"
+            )
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Give every process random numbers of its own; Lightning seeds them all alike."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+        if self._sharded() and self.attack is not None:
+            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
+
+    def on_train_epoch_start(self) -> None:
+        """Start the epoch's and the interval's sums."""
+        self._interval, self._epoch = _Means(), _Means()
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Return the objective of one batch."""
+        x, y = self.unpack(batch)
+        objective = self.objective(x, y)
+        penalty = self.penalty()
+        total = objective.total if penalty is None else objective.total + penalty
+        self._interval.add(total.detach(), objective)
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
+        if every and (self.trainer.global_step + 1) % every == 0:
+            self._epoch.join(self._interval)
+            self.log_dict(self._interval.named("train/{}"))
+            self._interval = _Means()
+        return total
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means."""
+        self._epoch.join(self._interval)
+        self.log_dict(self._epoch.named("train/{}_epoch"), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and the scheduler from their factories.
+
+        Raises:
+            ValueError: no parameter requires a gradient.
+        """
+        trainable = [p for p in self.parameters() if p.requires_grad]
+        if not trainable:
+            raise ValueError(
+                "no parameter requires a gradient, so there is nothing to train. A callback such as Lightning's "
+                "BackboneFinetuning freezes all of `backbone`, which here is the whole network: freeze layers of it "
+                "with a BaseFinetuning of your own, or put the head beside it in a subclass with its own forward"
+            )
+        optimizer = self.optimizer_factory(trainable)
+        if self.lr_scheduler_factory is None:
+            return optimizer
+        scheduler = self.lr_scheduler_factory(optimizer)
+        config = {"scheduler": scheduler, "interval": self.lr_interval}
+        if hasattr(scheduler, "monitor"):
+            config["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": config}
+
+    # Evaluation
+
+    @property
+    def judged_under_attack(self) -> bool:
+        """Whether this epoch's validation attacks the network; outside of `fit`, every one does."""
+        if self.val_attack is None or self.trainer.state.fn != TrainerFn.FITTING:
+            return self.val_attack is not None
+        return (self.current_epoch + 1) % self.val_attack_every_n_epochs == 0
+
+    def on_validation_epoch_start(self) -> None:
+        """Start new counts."""
+        self._start_counts()
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
+        """Count mistakes, clean and under attack.
+
+        Raises:
+            ValueError: there are several loaders.
+        """
+        _check_single(dataloader_idx, "validation")
+        attack = self.val_attack if self.judged_under_attack else None
+        self._count(batch, attack, self.val_attack_samples)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the rates."""
+        self._log_counts("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Start new counts."""
+        self._start_counts()
+
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
+        """Count mistakes, clean and under attack.
+
+        Raises:
+            ValueError: there are several loaders.
+        """
+        _check_single(dataloader_idx, "test")
+        self._count(batch, self.val_attack)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the rates."""
+        self._log_counts("test")
+
+    def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor | dict[str, Tensor]:
+        """Return probabilities, [B, K]; under attack as well if `predict_attacked`."""
+        x = batch if isinstance(batch, Tensor) else self.unpack(batch)[0]
+        logits = self(x)
+        clean = self.loss_fn.probabilities(logits)
+        if not self.predict_attacked or self.val_attack is None:
+            return clean
+        x_adv = self.val_attack(self, x, self.loss_fn.predict(logits), loss_fn=self.loss)
+        return {"clean": clean, "attacked": self.loss_fn.probabilities(self(x_adv))}
+
+    def judge(self, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
+        """Return logits, [B, K], of the inputs and of the inputs under attack, detached.
+
+        A single-step attack's own clean pass gives the first.
+        """
+        if isinstance(attack, SingleStepAttack) and attack.needs_grad:
+            clean = input_gradient(self, x, y, loss_fn=self.loss)
+            logits, x_adv = clean.logits, attack.step(x, clean.grad)
+        else:
+            logits, x_adv = self(x), attack(self, x, y, loss_fn=self.loss)
+        return logits, self(x_adv)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the format version."""
+        checkpoint["adv_lightning_format"] = CHECKPOINT_FORMAT
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
+        """Rebuild the module from a checkpoint, with torch's safe loading.
+
+        Raises:
+            TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and none is
+                passed as `backbone=`.
+        """
+        kwargs.setdefault("weights_only", True)
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except TypeError as error:
+            if "'backbone'" not in str(error):
+                raise
+            raise TypeError(
+                f"{checkpoint_path} holds a {cls.__name__} whose backbone was built in Python, so its weights are "
+                f"there but not its code: pass the network, {cls.__name__}.load_from_checkpoint(path, backbone=net)"
+            ) from error
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a format from the future."""
+        found = checkpoint.get("adv_lightning_format", CHECKPOINT_FORMAT)
+        if found > CHECKPOINT_FORMAT:
+            raise ValueError(
+                f"the checkpoint has format {found}, and this adv_lightning reads up to {CHECKPOINT_FORMAT}: upgrade it"
+            )
+
+    # Own workings
+
+    def _sites_of(self, x: Tensor, y: Tensor) -> list[PerturbationSite]:
+        """Return the sites of this step. An attack of many passes crafts here; its site only steps to the result."""
+        if self.attack is None or self.input_site.rule is not None or self.alpha == 1:
+            return self.sites
+        with eval_mode(self) if self.passes.crafting == "eval" else nullcontext():
+            x_adv = self.attack(self, x, y, loss_fn=self.loss)
+        return [InputSite(Crafted(x_adv)) if site is self.input_site else site for site in self.sites]
+
+    def _gradient_scale(self) -> Tensor | None:
+        """Return the GradScaler's factor where fp16 has one."""
+        scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._trainer is not None else None
+        return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
+
+    def _sharded(self) -> bool:
+        return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
+
+    def _start_counts(self) -> None:
+        self._seen = 0
+        for metric in (self.mean_loss, self.error, self.adv_error, self.adv_confidence):
+            metric.reset()
+        self.mean_loss.set_dtype(torch.float32)  # half precision would make the sum coarse
+
+    def _count(self, batch: Any, attack: Attack | None, samples: int | None = None) -> None:
+        x, y = self.unpack(batch)
+        n = len(x)
+        if samples is not None:
+            # Of the first `samples` examples, dealt out in turn to the processes, those dealt to this one.
+            share = -(-(samples - self.global_rank) // self.trainer.world_size)
+            n = max(0, min(n, share - self._seen))
+        self._seen += len(x)
+        if attack is None or n == 0:
+            logits = self(x)
+            adv_logits = logits[:0]
+        else:
+            logits, adv_logits = self.judge(x[:n], y[:n], attack)
+            if n < len(x):
+                logits = torch.cat([logits, self(x[n:])])
+        # Once for each example: with nan_strategy="disable" torchmetrics 1.9 ignores a weight.
+        self.mean_loss.update(self.loss(logits, y).expand(len(x)))
+        self.error.update(self.loss_fn.predict(logits), y)
+        if attack is not None:
+            predicted = self.loss_fn.predict(adv_logits)
+            self.adv_error.update(predicted, y[:n])
+            self.adv_confidence.update(self.loss_fn.probabilities(adv_logits), predicted, y[:n])
+
+    def _log_counts(self, stage: str) -> None:
+        self.log(f"{stage}/loss", self.mean_loss)
+        self.log(f"{stage}/error", self.error, prog_bar=True)
+        if self.adv_error.update_called:
+            self.log(f"{stage}/adv_error", self.adv_error, prog_bar=True)
+            if not self.adv_confidence.compute().isnan():
+                self.log(f"{stage}/adv_confidence", self.adv_confidence)
+
+    def _save_description(self, attack: Attack | None, val_attack: Attack | None) -> None:
+        """Keep what rebuilds the module: all of it if a command line built it, else all but the backbone."""
+        if _given_hyperparameters.get() is not None:
+            self.save_hyperparameters()
+            return
+        self.save_hyperparameters(
+            {
+                "attack": None if attack is None else attack.config(),
+                "val_attack": None if val_attack is None else val_attack.config(),
+                "alpha": self.alpha,
+                "lr_interval": self.lr_interval,
+                "crafting": self.passes.crafting,
+                "masks": self.passes.masks,
+                "statistics": self.passes.statistics,
+                "val_attack_samples": self.val_attack_samples,
+                "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
+                "predict_attacked": self.predict_attacked,
+            }
+        )
+
+
+class _Means:
+    """Sums of the parts of the objective, kept on the device until they are logged."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def add(self, total: Tensor, objective: Objective) -> None:
+        parts = {"loss": total, "clean_loss": objective.clean, "adv_loss": objective.adversarial}
+        # Sums in half precision would soon stand still.
+        self._add({k: v.to(torch.promote_types(v.dtype, torch.float32)) for k, v in parts.items() if v is not None}, 1)
+
+    def join(self, other: _Means) -> None:
+        self._add(other.sums, other.steps)
+
+    def _add(self, sums: dict[str, Tensor], steps: int) -> None:
+        for name, value in sums.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.steps += steps
+
+    def named(self, pattern: str) -> dict[str, Tensor]:
+        return {pattern.format(name): value / self.steps for name, value in self.sums.items()}
+
+
+def _built(attack: Attack | dict[str, Any] | None) -> Attack | None:
+    """Return the attack, built from its description if a checkpoint gives one."""
+    if isinstance(attack, dict):
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_subclass_arguments(Attack, "attack")
+        attack = parser.instantiate(parser.parse_object({"attack": attack})).attack
+    if attack is not None and not isinstance(attack, Attack):
+        raise TypeError(
+            f"attack={attack!r} is a {type(attack).__name__}: pass an Attack such as FGSM(eps=0.25), or None for none"
+        )
+    return attack
+
+
+def _check_single(dataloader_idx: int | None, stage: str) -> None:
+    # Lightning gives an index only where there are several loaders.
+    if dataloader_idx is not None:
+        raise ValueError(
+            f"there are several {stage} loaders, and the module counts over one: judge each set in a call of its own, "
+            "trainer.validate or trainer.test, or join them with torch.utils.data.ConcatDataset"
+        )
+
+
+def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
+    if not low <= value <= high:
+        allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
+        raise ValueError(f"{name}={value!r}: give a number {allowed}")

@@ -1,0 +1,1 @@
+"""The paper that the library grew from, as data and reports. Imports the library, never the reverse."""

@@ -1,0 +1,175 @@
+"""What every attack promises: the model is as before, errors are clear, and its description rebuilds it."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import pytest
+import torch
+from helpers import Snapshot
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adv_lightning import FGSM, PGD, Attack
+from adv_lightning.attacks.modes import eval_mode, frozen_statistics
+
+ATTACKS = [FGSM(0.1), PGD(0.1, steps=3)]
+attacks = pytest.mark.parametrize("attack", ATTACKS, ids=["FGSM", "PGD"])
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3), nn.Flatten(), nn.Linear(64, 8),
+        nn.BatchNorm1d(8), nn.Linear(8, 3),
+    )  # fmt: skip
+
+
+def images(n: int = 8) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    return torch.rand(n, 1, 6, 6, generator=generator), torch.arange(n) % 3
+
+
+@attacks
+@pytest.mark.parametrize("mode", ["train", "eval", "mixed"])
+@pytest.mark.parametrize("grads", ["none", "some"])
+@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_buffers_modes_and_grads_stay(attack: Attack, mode: str, grads: str, context: type) -> None:
+    model, (x, y) = net(), images()
+    if mode == "eval":
+        model.eval()
+    elif mode == "mixed":
+        model[1].eval()
+        model[3].eval()
+        model.training = False
+    model[5].bias.requires_grad_(False)
+    if grads == "some":
+        for p in list(model.parameters())[::2]:
+            p.grad = torch.randn_like(p)
+    before, x_before = Snapshot(model), x.clone()
+    with context():
+        x_adv = attack(model, x, y, loss_fn=F.cross_entropy)
+    before.assert_same(model)
+    assert torch.equal(x, x_before)
+    assert not torch.equal(x_adv, x)
+    assert not x_adv.requires_grad
+
+
+@attacks
+def test_everything_comes_back_after_an_error(attack: Attack) -> None:
+    model, (x, y) = net(), images()
+    before = Snapshot(model)
+
+    def loss_fn(logits: Tensor, y: Tensor) -> Tensor:
+        raise RuntimeError("on purpose")
+
+    with pytest.raises(RuntimeError, match="on purpose"):
+        attack(model, x, y, loss_fn=loss_fn)
+    before.assert_same(model)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("mode", [eval_mode, frozen_statistics])
+def test_a_mode_comes_back_after_an_error(mode: Callable[..., AbstractContextManager[None]]) -> None:
+    model = net()
+    model[1].eval()
+    before = Snapshot(model)
+    with mode(model), pytest.raises(AssertionError):
+        before.assert_same(model)
+    before.assert_same(model)
+    context = mode(model)
+    context.__enter__()
+    assert context.__exit__(RuntimeError, RuntimeError("on purpose"), None) is not True
+    before.assert_same(model)
+
+
+def test_in_train_mode_batch_norm_uses_the_batch() -> None:
+    model, (x, y) = net(), images()
+    model[3].eval()
+    twin, leaf = copy.deepcopy(model), x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(F.cross_entropy(twin(leaf), y), leaf)
+    assert torch.equal(FGSM(0.1)(model, x, y, loss_fn=F.cross_entropy), x + 0.1 * grad.sign())
+    (other,) = torch.autograd.grad(F.cross_entropy(twin.eval()(leaf), y), leaf)
+    assert not torch.equal(grad.sign(), other.sign())
+
+
+@attacks
+def test_inputs_made_in_inference_mode_are_attacked_the_same(attack: Attack) -> None:
+    model, (x, y) = net().eval(), images()
+    expected = attack(model, x, y, loss_fn=F.cross_entropy)
+    with torch.inference_mode():
+        found = attack(model, x.clone(), y.clone(), loss_fn=F.cross_entropy)
+    assert torch.equal(found, expected)
+
+
+@attacks
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_weights_cached_by_autocast_do_not_reach_the_attack(attack: Attack, context: type) -> None:
+    model, (x, y) = net().eval(), images()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = attack(model, x, y, loss_fn=F.cross_entropy)
+    with context(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(x)
+        found = attack(model, x, y, loss_fn=F.cross_entropy)
+        assert torch.equal(model(x), logits)
+    assert torch.equal(found, expected)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        attack(model, x, y, loss_fn=F.cross_entropy)
+        with torch.enable_grad():
+            # What the attack cached must not stand in for the weights afterwards.
+            F.cross_entropy(model(x), y).backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@attacks
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_refuses_integer_inputs(attack: Attack, dtype: torch.dtype) -> None:
+    x, y = images()
+    with pytest.raises(ValueError, match=str(dtype)):
+        attack(net(), (x * 255).to(dtype), y, loss_fn=F.cross_entropy)
+
+
+@attacks
+@pytest.mark.parametrize("frozen", [False, True])
+def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
+    model, (x, y) = net().requires_grad_(not frozen), images()
+    with pytest.raises(ValueError, match=r"does not depend on the perturbed value differentiably.*\.detach\(\)"):
+        attack(lambda x: model(x.detach()), x, y, loss_fn=F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [FGSM("8/255"), FGSM(0.25, (0, 1)), PGD(0.25), PGD(0.3, "2/255", 7, False, (-1, 1), 5)],
+    ids=str,
+)
+def test_its_description_rebuilds_it(attack: Attack) -> None:
+    config = json.loads(json.dumps(attack.config()))
+    module, _, name = config["class_path"].rpartition(".")
+    again = getattr(importlib.import_module(module), name)(**config["init_args"])
+    assert type(again) is type(attack)
+    assert again.config() == attack.config()
+    model, (x, y) = net().eval(), images()
+    first, second = (a(model, x, y, loss_fn=F.cross_entropy) for a in (attack, again))
+    assert torch.equal(first, second)
+
+
+def test_repr_shows_the_size() -> None:
+    assert repr(FGSM(0.25)) == "FGSM(eps=0.25, bounds=None)"
+    assert "eps=0.1" in repr(PGD(0.1))
+    assert "steps=3" in repr(nn.Sequential(PGD(0.1, steps=3)))
+
+
+def test_has_no_parameters_and_no_state() -> None:
+    assert [len(attack.state_dict()) for attack in ATTACKS] == [0, 0]
+
+
+def test_an_attack_without_forward_says_so() -> None:
+    class Nothing(Attack):
+        pass
+
+    with pytest.raises(NotImplementedError, match="Nothing must define forward"):
+        Nothing()(net(), *images(), loss_fn=F.cross_entropy)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers import Counter, mlp
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adv_lightning import FGSM, PGD
+
+
+def data(n: int = 12, features: int = 6) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, features, generator=generator, dtype=torch.float64), torch.arange(n) % 3
+
+
+@pytest.mark.parametrize("random_start", [False, True])
+def test_reaches_the_corner_of_the_ball_on_a_linear_model(random_start: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(6, 2).double().eval()
+    x, y = data()
+    y = y % 2
+    corner = FGSM(0.25)(net, x, y, loss_fn=F.cross_entropy)
+    # From any start in the ball, the far corner is at most 2 eps away in each pixel.
+    found = PGD(0.25, step_size=0.0625, steps=8, random_start=random_start)(net, x, y, loss_fn=F.cross_entropy)
+    torch.testing.assert_close(found, corner, rtol=0, atol=1e-15)
+    short = PGD(0.25, step_size=0.0625, steps=3, random_start=random_start)(net, x, y, loss_fn=F.cross_entropy)
+    assert (short - corner).abs().max() > 0.05
+
+
+def test_one_step_without_a_random_start_is_fgsm() -> None:
+    net, (x, y) = mlp(), data()
+    once = PGD(0.1, step_size=0.1, steps=1, random_start=False)(net, x, y, loss_fn=F.cross_entropy)
+    torch.testing.assert_close(once, FGSM(0.1)(net, x, y, loss_fn=F.cross_entropy), rtol=0, atol=1e-15)
+
+
+def test_equals_the_loop_of_the_paper() -> None:
+    net, (x, y) = mlp().eval(), data()
+    attack = PGD(0.2, step_size=0.05, steps=7, bounds=(0, 1))
+    x_adv = PGD(0.2, step_size=0, steps=1, bounds=(0, 1))(net, x, y, loss_fn=F.cross_entropy)  # its start
+    assert not torch.equal(x_adv, x)
+    for _ in range(7):
+        leaf = x_adv.clone().requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(net(leaf), y), leaf)
+        x_adv = torch.min(torch.max(x_adv + 0.05 * grad.sign(), x - 0.2), x + 0.2).clamp(0, 1)
+    torch.testing.assert_close(attack(net, x, y, loss_fn=F.cross_entropy), x_adv, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_every_iterate_stays_in_the_ball_and_the_bounds(dtype: torch.dtype) -> None:
+    net, (x, y) = mlp().to(dtype).eval(), data(64)
+    x = x.to(dtype)
+    seen: list[Tensor] = []
+    net.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach().clone()))
+    seen.append(PGD(0.2, step_size=0.15, steps=6, bounds=(0, 1))(net, x, y, loss_fn=F.cross_entropy))
+    assert len(seen) == 7
+    for iterate in seen:
+        assert (iterate - x).abs().max() <= 0.2 + 4 * torch.finfo(dtype).eps
+        assert iterate.min() >= 0
+        assert iterate.max() <= 1
+    spread = (seen[0] - x).abs()
+    assert spread.max() > 0.15
+    assert spread.min() < 0.05
+
+
+def test_climbs_higher_than_fgsm_where_the_loss_is_curved() -> None:
+    net, (x, y) = mlp().eval(), data(60)
+    for p in net.parameters():
+        p.data.mul_(6)
+    fgsm, pgd = (a(net, x, y, loss_fn=F.cross_entropy) for a in (FGSM(0.5), PGD(0.5, steps=40, random_start=False)))
+    assert F.cross_entropy(net(pgd), y) > F.cross_entropy(net(fgsm), y)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_in_eval_mode_batches_and_order_change_nothing(steps: int) -> None:
+    net, (x, y) = mlp().eval(), data()
+    step_size = 0.0 if steps == 1 else 0.1  # 0: the start itself
+    attack = PGD(0.3, step_size=step_size, steps=steps)
+    whole = attack(net, x, y, loss_fn=F.cross_entropy)
+    parts = [attack(net, x[i : i + 5], y[i : i + 5], loss_fn=F.cross_entropy) for i in range(0, 12, 5)]
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(2))
+    shuffled = attack(net, x[order], y[order], loss_fn=F.cross_entropy)
+    if steps == 1:
+        assert torch.equal(torch.cat(parts), whole)
+        assert torch.equal(shuffled, whole[order])
+        assert (whole - x).unique(dim=0).shape[0] == 12
+    torch.testing.assert_close(torch.cat(parts), whole, rtol=0, atol=1e-14)
+    torch.testing.assert_close(shuffled, whole[order], rtol=0, atol=1e-14)
+
+
+def test_in_eval_mode_the_seed_alone_decides_and_no_global_generator_is_touched() -> None:
+    net, (x, y) = mlp().eval(), data()
+
+    def start(seed: int) -> Tensor:
+        return PGD(0.3, step_size=0, steps=1, seed=seed)(net, x, y, loss_fn=F.cross_entropy)
+
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    first = start(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert torch.equal(start(0), first)
+    assert not torch.equal(start(1), first)
+
+
+def test_in_train_mode_the_start_is_drawn_anew() -> None:
+    net, (x, y) = mlp().train(), data()
+    attack = PGD(0.3, step_size=0, steps=1)
+    torch.manual_seed(3)
+    first, second = (attack(net, x, y, loss_fn=F.cross_entropy) for _ in range(2))
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    assert torch.equal(attack(net, x, y, loss_fn=F.cross_entropy), first)
+
+
+def test_takes_one_forward_and_one_backward_pass_a_step() -> None:
+    net, (x, y) = mlp(), data()
+    counter = Counter(net[0])
+    PGD(0.1, steps=5)(net, x, y, loss_fn=F.cross_entropy)
+    assert (counter.forward, counter.backward) == (5, 5)
+
+
+def test_step_size_is_by_default_a_tenth_of_eps() -> None:
+    assert PGD("8/255").step_size == 8 / 255 / 10
+    assert PGD(0.3, step_size="2/255").step_size == 2 / 255
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"eps": -1}, "eps=-1"),
+        ({"eps": 0.1, "step_size": math.nan}, "step_size=nan"),
+        ({"eps": 0.1, "step_size": "1/0"}, "step_size='1/0'"),
+        ({"eps": 0.1, "steps": 0}, "steps=0"),
+        ({"eps": 0.1, "bounds": (1, 0)}, "bounds="),
+    ],
+)
+def test_refuses_bad_arguments_by_name_and_value(arguments: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        PGD(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,128 @@
+"""Pictures and final figures in TensorBoard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import Batches, Snapshot, batches, fit
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
+
+from adv_lightning import FGSM, AdversarialModule, AdversarialPictures, Attack, FinalMetrics
+from adv_lightning.callbacks.pictures import draw
+
+TAG = "adversarial examples"
+
+
+def images(channels: int = 1, size: int = 8) -> Batches:
+    features = channels * 16
+    loader = batches(1, size=size, features=features, dtype=torch.float32)
+    return Batches(*((x.sigmoid().view(size, channels, 4, 4), y) for x, y in loader))
+
+
+def net(channels: int = 1) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.BatchNorm1d(channels * 16), nn.Linear(channels * 16, 3))
+
+
+def events(logger: TensorBoardLogger) -> EventAccumulator:
+    logger.finalize("success")
+    accumulator = EventAccumulator(logger.log_dir, size_guidance={"images": 0})
+    return accumulator.Reload()
+
+
+def tensorboard(tmp_path: Path) -> TensorBoardLogger:
+    return TensorBoardLogger(tmp_path, default_hp_metric=False)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_draws_in_the_first_epoch_and_every_n(channels: int, tmp_path: Path) -> None:
+    logger = tensorboard(tmp_path)
+    module = AdversarialModule(net(channels), FGSM(0.1))
+    pictures = AdversarialPictures(every_n_epochs=2, samples=3)
+    fit(module, images(channels), images(channels), max_epochs=5, logger=logger, callbacks=[pictures])
+    shown = events(logger).Images(TAG)
+    assert [image.step for image in shown] == [1, 2, 4]
+    assert all(image.encoded_image_string[:8] == b"\x89PNG\r\n\x1a\n" for image in shown)
+    assert shown[0].encoded_image_string != shown[-1].encoded_image_string
+
+
+@pytest.mark.parametrize("kind", ["none", "csv"])
+def test_without_tensorboard_it_does_nothing(kind: str, tmp_path: Path) -> None:
+    logger: Logger | bool = CSVLogger(tmp_path) if kind == "csv" else False
+    calls = []
+
+    class Watched(FGSM):
+        def forward(self, *args: object, **kwargs: object) -> torch.Tensor:
+            calls.append(1)
+            return super().forward(*args, **kwargs)
+
+    module = AdversarialModule(net(), Watched(0.1))
+    fit(module, images(), images(), logger=logger, callbacks=[AdversarialPictures(), FinalMetrics()])
+    assert calls == []  # the module judges by the rule alone
+
+
+@pytest.mark.parametrize("attack", [None, FGSM(0.1)])
+def test_what_is_no_picture_or_not_attacked_is_not_drawn(attack: Attack | None, tmp_path: Path) -> None:
+    logger = tensorboard(tmp_path)
+    loader = images() if attack is None else Batches(*((x.flatten(1), y) for x, y in images()))
+    fit(AdversarialModule(net(), attack), loader, loader, logger=logger, callbacks=[AdversarialPictures()])
+    assert events(logger).Tags()["images"] == []
+
+
+def test_drawing_leaves_the_network_as_it_was(tmp_path: Path) -> None:
+    states = []
+    for callbacks in ([], [AdversarialPictures(every_n_epochs=1)]):
+        module = AdversarialModule(net(), FGSM(0.1))
+        fit(module, images(), images(), max_epochs=3, logger=tensorboard(tmp_path), callbacks=callbacks)
+        states.append(Snapshot(module.backbone))
+    assert states[0].modes == states[1].modes
+    assert all(torch.equal(value, states[1].state[name]) for name, value in states[0].state.items())
+
+
+def test_the_figure_shows_clean_perturbation_and_attacked() -> None:
+    x = torch.rand(2, 1, 4, 4)
+    x_adv = (x + 0.25 * torch.randn(2, 1, 4, 4).sign()).clamp(0, 1)
+    y = torch.tensor([0, 1])
+    figure = draw(x, x_adv, y, [(0, 0.9), (1, 0.8)], [(2, 0.7), (1, 0.6)], ["cat", "dog", "owl"])
+    axes = figure.axes
+    assert len(axes) == 6
+    assert [axis.get_title() for axis in axes[:3:2]] == ["cat  90%", "owl  70%"]
+    assert [axes[i].title.get_color() for i in (0, 2, 3, 5)] == ["black", "firebrick", "black", "black"]
+    assert [axes[i].get_ylabel() for i in (0, 3)] == ["true: cat", "true: dog"]
+    for axis, image in ((axes[0], x[0]), (axes[2], x_adv[0])):
+        assert (axis.images[0].get_array() == image[0].numpy()).all()
+    change = (x_adv - x)[0]
+    assert f"{change.abs().max().item():.3g}" in axes[1].get_title()
+    middle = torch.from_numpy(axes[1].images[0].get_array().data)
+    assert torch.equal(middle > 0.5, change[0] > 0)
+    assert torch.equal(middle < 0.5, change[0] < 0)
+
+
+@pytest.mark.parametrize("name", ["every_n_epochs", "samples"])
+def test_refuses_numbers_below_1(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}=0: give at least 1"):
+        AdversarialPictures(**{name: 0})
+
+
+def test_final_metrics_stand_beside_the_hyper_parameters(tmp_path: Path) -> None:
+    logger = tensorboard(tmp_path)
+    module = AdversarialModule(net(), FGSM(0.125), alpha=0.25)
+    trainer = fit(module, images(), images(), max_epochs=2, logger=logger, callbacks=[FinalMetrics()])
+    found = events(logger)
+    metadata = dict(found.PluginTagToContent("hparams"))
+    data = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"])
+    hparams = data.session_start_info.hparams
+    assert hparams["alpha"].number_value == 0.25
+    assert "eps" in str(hparams)
+    assert "0.125" in str(hparams)
+    experiment = HParamsPluginData.FromString(metadata["_hparams_/experiment"]).experiment
+    names = {info.name.tag for info in experiment.metric_infos}
+    assert names >= {"val/error", "val/adv_error", "val/loss"}
+    assert not any(name.startswith("train/") for name in names)
+    for name in ("val/error", "val/adv_error"):
+        assert found.Scalars(name)[-1].value == pytest.approx(trainer.callback_metrics[name].item())

@@ -1,0 +1,175 @@
+"""Early stopping and checkpoints, which watch the adversarial validation error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import batches, fit, mlp, quiet_trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule
+
+
+class Scripted(AdversarialModule):
+    """Trains as ever, and reports the figures that it is given, an epoch each."""
+
+    def __init__(self, adv: list[float], clean: list[float] | None = None, **kwargs: Any) -> None:
+        super().__init__(mlp(), kwargs.pop("attack", FGSM(0.1)), **kwargs)
+        self.adv, self.clean = adv, clean or [0.5] * len(adv)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val/error", self.clean[self.current_epoch])
+        if self.judged_under_attack:
+            self.log("val/adv_error", self.adv[self.current_epoch])
+
+
+FIGURES = [0.9, 0.7, 0.8, 0.75, 0.6, 0.65, 0.61, 0.62, 0.5, 0.1]
+
+
+def run(module: Scripted, *callbacks: Callback, **kwargs: Any) -> Trainer:
+    kwargs.setdefault("max_epochs", len(module.adv))
+    return fit(module, batches(1), batches(1), callbacks=list(callbacks), **kwargs)
+
+
+@pytest.mark.parametrize(("patience", "epochs", "best"), [(1, 3, 1), (2, 4, 1), (3, 8, 4), (4, 10, 9), (20, 10, 9)])
+def test_patience_counts_checks_and_the_best_epoch_is_remembered(patience: int, epochs: int, best: int) -> None:
+    stopping = AdversarialEarlyStopping(patience=patience)
+    trainer = run(Scripted(FIGURES), stopping)
+    assert trainer.current_epoch == epochs
+    assert stopping.best_epoch == best
+    assert stopping.best_score.item() == pytest.approx(FIGURES[best])
+
+
+def test_the_clean_error_does_not_stop_training() -> None:
+    stopping = AdversarialEarlyStopping(patience=2)
+    falling = [0.9 - 0.05 * i for i in range(10)]
+    assert run(Scripted(falling, clean=[0.01] * 10), stopping).current_epoch == 10
+
+
+def test_less_than_min_delta_is_no_improvement() -> None:
+    stopping = AdversarialEarlyStopping(patience=2, min_delta=0.15)
+    assert run(Scripted(FIGURES), stopping).current_epoch == 4
+    assert stopping.best_epoch == 1
+
+
+def test_a_figure_that_was_not_measured_is_no_check() -> None:
+    # Measured in epochs 1, 3, 5, 7 and 9: .7, .75, .65, .62, .1.
+    stopping = AdversarialEarlyStopping(patience=2)
+    trainer = run(Scripted(FIGURES, val_attack_every_n_epochs=2), stopping)
+    assert trainer.current_epoch == 10
+    assert stopping.best_epoch == 9
+    worse = [0.9, 0.7, 0.9, 0.75, 0.9, 0.8, 0.9, 0.9, 0.9, 0.9]
+    stopping = AdversarialEarlyStopping(patience=2)
+    trainer = run(Scripted(worse, val_attack_every_n_epochs=2), stopping)
+    assert trainer.current_epoch == 6
+    assert (stopping.best_epoch, stopping.wait_count) == (1, 2)
+
+
+def test_a_checkpoint_is_of_the_epoch_that_was_measured(tmp_path: Path) -> None:
+    falling = [0.9 - 0.05 * i for i in range(7)]
+    checkpoint = AdversarialCheckpoint(dirpath=tmp_path)
+    run(Scripted(falling, val_attack_every_n_epochs=2), checkpoint, enable_checkpointing=True)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 5
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 6
+
+
+def test_state_comes_back() -> None:
+    first = AdversarialEarlyStopping(patience=3)
+    run(Scripted(FIGURES), first, max_epochs=4)
+    second = AdversarialEarlyStopping(patience=3)
+    second.load_state_dict(first.state_dict())
+    assert (second.best_epoch, second.wait_count) == (1, 2)
+    assert second.best_score == first.best_score
+    assert second.state_dict() == first.state_dict()
+
+
+def test_a_resumed_run_stops_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
+    run(Scripted(FIGURES), AdversarialEarlyStopping(patience=3), max_epochs=6).save_checkpoint(tmp_path / "a.ckpt")
+    stopping = AdversarialEarlyStopping(patience=3)
+    trainer = quiet_trainer(max_epochs=10, callbacks=[stopping])
+    trainer.fit(Scripted(FIGURES), batches(1), batches(1), ckpt_path=tmp_path / "a.ckpt", weights_only=True)
+    assert (trainer.current_epoch, stopping.best_epoch) == (8, 4)
+
+
+class Said:
+    """Collects what is said once per process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import adv_lightning.callbacks.monitor as monitor
+
+        self.lines: list[str] = []
+        monkeypatch.setattr(monitor, "rank_zero_info", self.lines.append)
+
+
+def test_without_an_attack_both_watch_the_clean_error_and_say_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = Said(monkeypatch)
+    clean = [0.5, 0.3, 0.4, 0.35, 0.2]
+    stopping, checkpoint = AdversarialEarlyStopping(patience=2), AdversarialCheckpoint(dirpath=tmp_path)
+    module = Scripted(clean, clean=clean, attack=None)
+    trainer = run(module, stopping, checkpoint, enable_checkpointing=True)
+    assert trainer.current_epoch == 4
+    assert (stopping.best_epoch, stopping.monitor, checkpoint.monitor) == (1, "val/error", "val/error")
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
+    trainer.validate(module, batches(1), verbose=False)
+    assert said.lines == [
+        f"{watcher}: no attack judges the network, so it watches val/error instead of val/adv_error."
+        for watcher in ("AdversarialEarlyStopping", "AdversarialCheckpoint")
+    ]
+
+
+def test_a_judge_alone_is_watched() -> None:
+    stopping = AdversarialEarlyStopping(patience=2)
+    run(Scripted(FIGURES, attack=None, val_attack=FGSM(0.1)), stopping)
+    assert (stopping.monitor, stopping.best_epoch) == ("val/adv_error", 1)
+
+
+def test_keeps_the_best_and_the_last(tmp_path: Path) -> None:
+    figures = [0.9, 0.7, 0.8, 0.6, 0.65]
+    weights: list[torch.Tensor] = []
+
+    class Watch(Callback):
+        def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            weights.append(pl_module.backbone[0].weight.detach().clone())
+
+    run(Scripted(figures), AdversarialCheckpoint(dirpath=tmp_path), Watch(), enable_checkpointing=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
+    for name, epoch in (("best", 3), ("last", 4)):
+        checkpoint = torch.load(tmp_path / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["epoch"] == epoch
+        assert torch.equal(checkpoint["state_dict"]["backbone.0.weight"], weights[epoch])
+    assert not torch.equal(weights[3], weights[4])
+
+
+def test_without_a_monitor_only_the_last_is_kept(tmp_path: Path) -> None:
+    checkpoint = AdversarialCheckpoint(monitor=None, dirpath=tmp_path)
+    run(Scripted([0.9, 0.1, 0.5]), checkpoint, enable_checkpointing=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert Path(checkpoint.last_model_path) == tmp_path / "last.ckpt"
+
+
+def test_without_a_monitor_and_without_validation_the_last_is_kept(tmp_path: Path) -> None:
+    checkpoint = AdversarialCheckpoint(monitor=None, dirpath=tmp_path)
+    fit(
+        AdversarialModule(mlp(), FGSM(0.1)), batches(2), max_epochs=3, callbacks=[checkpoint], enable_checkpointing=True
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_both_watch_real_figures(tmp_path: Path) -> None:
+    stopping, checkpoint = AdversarialEarlyStopping(patience=3), AdversarialCheckpoint(dirpath=tmp_path)
+    module = AdversarialModule(mlp(), FGSM(0.3))
+    val = batches(4, seed=4)
+    trainer = fit(module, batches(4), val, max_epochs=30, callbacks=[stopping, checkpoint], enable_checkpointing=True)
+    assert trainer.current_epoch < 30
+    assert stopping.best_epoch == trainer.current_epoch - 4
+    best = AdversarialModule.load_from_checkpoint(tmp_path / "best.ckpt", backbone=mlp())
+    trainer = quiet_trainer()
+    (figures,) = trainer.validate(best, val, verbose=False)
+    assert figures["val/adv_error"] == pytest.approx(stopping.best_score.item())

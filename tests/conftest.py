@@ -1,0 +1,19 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder that holds MNIST/raw; tests that need it skip where it is missing."""
+    root = Path(os.environ.get("ADV_LIGHTNING_DATA", ROOT.parent / "shared" / "data"))
+    if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
+        pytest.skip(f"no MNIST under {root}: set ADV_LIGHTNING_DATA to the folder that holds MNIST/raw")
+    return root

@@ -1,0 +1,156 @@
+"""What test_ddp.py runs: each case in one process alone, and in every one of several processes.
+
+`python ddp_cases.py FOLDER`, started once per process with the variables of torch.distributed, writes each
+case's result to FOLDER/<case>-<rank>.pt.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from helpers import Batches, batches, quiet_trainer
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch import Tensor, nn
+
+from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite
+from adv_lightning.data import DigitsDataModule
+from adv_lightning.metrics import ErrorRate, MistakeConfidence
+
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def sgd(params: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(params, lr=0.1, momentum=0.9)
+
+
+def trainer(strategy: str = "ddp", **kwargs: Any) -> Trainer:
+    return quiet_trainer(devices=WORLD, strategy=strategy if WORLD > 1 else "auto", **kwargs)
+
+
+def own_part(loader: Batches) -> Batches:
+    """Of each batch, the examples dealt to this process."""
+    return Batches(*((x[RANK::WORLD], y[RANK::WORLD]) for x, y in loader))
+
+
+def weights(module: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+class Partly(nn.Module):
+    """A network with a layer that the output never reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.unused, self.last = nn.Linear(6, 7), nn.Linear(7, 7), nn.Linear(7, 3)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).tanh())
+
+
+def network(*between: nn.Module) -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 7), nn.Tanh(), *between, nn.Linear(7, 3)).double()
+
+
+def trained(net: nn.Module, attack: Any = None, strategy: str = "ddp", **kwargs: Any) -> dict[str, Any]:
+    module = AdversarialModule(net, attack or FGSM(0.1), alpha=0.3, optimizer=sgd)
+    fitting = trainer(strategy, limit_val_batches=0, **kwargs)
+    loader = own_part(batches(10))
+    fitting.fit(module, loader, loader)
+    return {
+        "weights": weights(module),
+        "loss": fitting.callback_metrics["train/loss_epoch"].item(),
+        "buffers": dict(module.named_buffers()),
+    }
+
+
+def plain() -> dict[str, Any]:
+    return trained(network())
+
+
+def pgd() -> dict[str, Any]:
+    return trained(network(), PGD(0.1, steps=3, random_start=False))
+
+
+def unused_and_accumulated() -> dict[str, Any]:
+    return trained(
+        Partly(), strategy="ddp_find_unused_parameters_true", accumulate_grad_batches=2, gradient_clip_val=0.1
+    )
+
+
+def batch_norm() -> dict[str, Any]:
+    return trained(network(nn.BatchNorm1d(7)))
+
+
+class Masks(Callback):
+    """What dropout leaves of ones, pass by pass."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.backbone[0].register_forward_hook(lambda module, args, output: self.seen.append(output.detach() != 0))
+
+
+def dropout() -> dict[str, Any]:
+    seed_everything(1)
+    masks = Masks()
+    net = nn.Sequential(nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    module = AdversarialModule(net, FGSM(0.1), optimizer=sgd)
+    loader = Batches(*((torch.ones_like(x), y) for x, y in batches(3)))
+    trainer(limit_val_batches=0, callbacks=[masks]).fit(module, loader, loader)
+    return {"masks": torch.stack(masks.seen), "weights": weights(module)}
+
+
+def judged(val_attack_samples: int | None = None) -> dict[str, Any]:
+    """An odd number of digits in validation, and the suite in test."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    module = AdversarialModule(net, FGSM(0.1), val_attack_samples=val_attack_samples)
+    suite = AttackSuite({"PGD": PGD(0.1, steps=2)}, max_samples=101)
+    judging = trainer(callbacks=[suite])
+    data = DigitsDataModule(batch_size=50)
+    (val,) = judging.validate(module, datamodule=data, verbose=False)
+    (test,) = judging.test(module, datamodule=data, verbose=False)
+    return {"val": val, "test": test, "rows": suite.rows}
+
+
+def judged_on_51() -> dict[str, Any]:
+    return judged(51)
+
+
+def judged_on_1() -> dict[str, Any]:
+    return judged(1)
+
+
+def metrics() -> dict[str, Any]:
+    """Metrics updated with a part of fixed probabilities each, and without a mistake."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = (3 * torch.randn(101, 4, generator=generator)).softmax(1)
+    y = torch.randint(4, (101,), generator=generator)
+    error, confidence, none = ErrorRate(), MistakeConfidence(), MistakeConfidence()
+    part = slice(RANK, None, WORLD)
+    predicted = probabilities.argmax(1)
+    error.update(predicted[part], y[part])
+    confidence.update(probabilities[part], predicted[part], y[part])
+    none.update(probabilities[part], y[part], y[part])
+    return {"error": error.compute(), "confidence": confidence.compute(), "none": none.compute()}
+
+
+CASES: list[Callable[[], dict[str, Any]]] = [
+    plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics
+]  # fmt: skip
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
+    for case in CASES:
+        torch.save(case(), Path(sys.argv[1]) / f"{case.__name__}-{RANK}.pt")

@@ -1,0 +1,100 @@
+"""Two processes train and judge as one does. They are started once; ddp_cases.py is what they run."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ddp_cases
+import pytest
+import torch
+
+Results = Callable[[str], list[dict[str, Any]]]
+SCRIPT = Path(ddp_cases.__file__)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """The results of a case, one for each of two processes."""
+    folder = tmp_path_factory.mktemp("ddp")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = os.environ | {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])]),
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(folder)],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+        )
+        for rank in range(2)
+    ]
+    try:
+        outputs = [process.communicate(timeout=240)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
+    return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
+
+
+@pytest.mark.parametrize("case", ["plain", "pgd", "unused_and_accumulated"])
+def test_ten_steps_equal_those_of_one_process_on_the_union(case: str, results: Results) -> None:
+    alone = getattr(ddp_cases, case)()
+    first, second = results(case)
+    assert torch.equal(first["weights"], second["weights"])
+    torch.testing.assert_close(first["weights"], alone["weights"], rtol=0, atol=1e-12)
+    for result in (first, second):
+        assert result["loss"] == pytest.approx(alone["loss"], abs=1e-6)
+
+
+def test_ranks_stay_together_with_batch_norm(results: Results) -> None:
+    first, second = results("batch_norm")
+    assert torch.equal(first["weights"], second["weights"])
+    # Each process normalises by its own batch, so this is another network than one on the union.
+    assert not torch.allclose(first["weights"], ddp_cases.batch_norm()["weights"], rtol=0, atol=1e-6)
+    tracked = [v for name, v in first["buffers"].items() if name.endswith("num_batches_tracked")]
+    assert [int(v) for v in tracked] == [20]
+
+
+def test_each_rank_has_dropout_masks_of_its_own(results: Results) -> None:
+    first, second = results("dropout")
+    assert first["masks"].shape == second["masks"].shape == (6, 8, 6)
+    for mine, other in zip(first["masks"], second["masks"], strict=True):
+        assert 0.25 < (mine != other).double().mean() < 0.75
+    assert torch.equal(first["weights"], second["weights"])
+
+
+@pytest.mark.parametrize("case", ["judged", "judged_on_51", "judged_on_1"])
+def test_figures_of_an_odd_set_are_those_of_one_process(case: str, results: Results) -> None:
+    alone = getattr(ddp_cases, case)()
+    assert alone["val"]["val/adv_error"] > 0
+    for result in results(case):
+        for stage in ("val", "test"):
+            assert result[stage].keys() == alone[stage].keys()
+            for name, value in alone[stage].items():
+                exact = name.endswith("error")
+                assert result[stage][name] == (value if exact else pytest.approx(value, abs=1e-6)), name
+        for row, expected in zip(result["rows"], alone["rows"], strict=True):
+            assert (row["name"], row["n"], row["error"]) == (expected["name"], expected["n"], expected["error"])
+    assert [row["n"] for row in alone["rows"]] == [360, 360, 101]
+
+
+def test_metrics_reduce_exactly(results: Results) -> None:
+    alone = ddp_cases.metrics()
+    assert alone["none"].isnan()
+    for result in results("metrics"):
+        assert result["error"] == alone["error"]
+        assert result["confidence"] == alone["confidence"]
+        assert result["none"].isnan()
