@@ -167,15 +167,20 @@ class AdversarialCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer", default={})
+        fitting = self.subcommand == "fit"
+        if not fitting:
+            # Only training needs the state of the callbacks that a checkpoint was made with.
+            warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
         if config.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(config.get("default_root_dir") or ".", default_hp_metric=False)
+        elif config.get("logger") is False:
+            self.save_config_callback = None  # it would write to the current directory
         named = self._get(self.config_init, "callbacks").callbacks
-        if config.get("enable_checkpointing") is False:
+        if not fitting or config.get("enable_checkpointing") is False:
             named = [callback for callback in named if not isinstance(callback, AdversarialCheckpoint)]
         own = config.get("callbacks") or []
-        kwargs["callbacks"] = [*named, Timer(), *(own if isinstance(own, list) else [own])]
-        if config.get("logger") is False:
-            self.save_config_callback = None  # it would go to the current directory
+        timer = Timer(duration=config.get("max_time"))
+        kwargs["callbacks"] = [*named, timer, *(own if isinstance(own, list) else [own])]
         return super().instantiate_trainer(**kwargs)
 
     def predict(self, **kwargs: Any) -> None:

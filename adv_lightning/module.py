@@ -177,7 +177,8 @@ class AdversarialModule(LightningModule):
         total = objective.total if penalty is None else objective.total + penalty
         self._interval.add(total.detach(), objective)
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
-        if every and (self.trainer.global_step + 1) % every == 0:
+        steps = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch
+        if every and steps and (self.trainer.global_step + 1) % every == 0:
             self._epoch.join(self._interval)
             self.log_dict(self._interval.named("train/{}"))
             self._interval = _Means()

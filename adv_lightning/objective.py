@@ -123,7 +123,8 @@ def adversarial_objective(
         logits = model(x)
         clean = _Clean(logits, loss_fn(logits, y), {})
 
-    frozen = frozen_statistics(model) if passes.statistics == "clean" else nullcontext()
+    # Without a clean pass in train mode the perturbed one is all that the statistics ever see.
+    frozen = frozen_statistics(model) if passes.statistics == "clean" and clean is not None else nullcontext()
     with frozen, draws.repeated() if draws else nullcontext(), ExitStack() as stack:
         x_adv = x
         for site in active:

@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+# Lightning 2.6 calls jsonargparse in ways that jsonargparse 4.53 deprecates.
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+
 
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:

@@ -1,6 +1,6 @@
 """What test_ddp.py runs: each case in one process alone, and in every one of several processes.
 
-`python ddp_cases.py FOLDER`, started once per process with the variables of torch.distributed, writes each
+`python -m tests.ddp_cases FOLDER`, started once per process with the variables of torch.distributed, writes each
 case's result to FOLDER/<case>-<rank>.pt.
 """
 
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from helpers import Batches, batches, quiet_trainer
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
 from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from tests.helpers import Batches, batches, quiet_trainer
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import ddp_cases
 import pytest
 import torch
 
+from tests import ddp_cases
+
 Results = Callable[[str], list[dict[str, Any]]]
-SCRIPT = Path(ddp_cases.__file__)
 
 
 @pytest.fixture(scope="module")
@@ -26,26 +26,25 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "NODE_RANK": "0", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(folder)],
-            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=folder,
-        )
-        for rank in range(2)
-    ]
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(ddp_cases.__file__).parents[1]),
+    }
+    logs = [folder / f"{rank}.log" for rank in range(2)]
+    processes = []
+    for rank, log in enumerate(logs):
+        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        command = [sys.executable, "-m", "tests.ddp_cases", str(folder)]
+        with log.open("w") as out:
+            processes.append(subprocess.Popen(command, env=shared | own, stdout=out, stderr=out, cwd=folder))
     try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
+        codes = [process.wait(timeout=240) for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)[-4000:]
+    assert codes == [0, 0], "\n\n".join(log.read_text(encoding="utf-8")[-3000:] for log in logs)
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import quiet_trainer
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     BackboneFinetuning,
@@ -35,6 +34,7 @@ from torch.utils.checkpoint import checkpoint
 from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.data import DigitsDataModule
+from tests.helpers import quiet_trainer
 
 ROOT = Path(__file__).parents[1]
 EPS = 0.1
@@ -60,8 +60,8 @@ def table() -> dict[str, str]:
     """Read the verdict of each switch from the table."""
     lines = (ROOT / "docs" / "lightning.md").read_text(encoding="utf-8").splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| `")]
-    assert all(len(row) == 3 for row in cells), "a row has three cells"
-    names = [row[0] for row in cells]
+    assert all(len(line) == 3 for line in cells), "a row has three cells"
+    names = [line[0] for line in cells]
     assert len(set(names)) == len(names), "a switch stands there once"
     return {name.replace("`", ""): verdict for name, verdict, _ in cells}
 
@@ -222,16 +222,24 @@ def test_limits() -> None:
 
 @row("works", "limit_val_batches=0")
 def test_without_validation(tmp_path: Path) -> None:
-    last = AdversarialCheckpoint(dirpath=tmp_path / "kept")
-    run = fit(module(), limit_val_batches=0, enable_checkpointing=True, callbacks=[last], max_epochs=2)
-    assert files(tmp_path / "kept") == ["last.ckpt"]
+    folder, kept = tmp_path / "kept", []
+
+    class Look(Callback):
+        def on_train_epoch_start(self, *args: Any) -> None:
+            kept.append(files(folder))
+
+    last = AdversarialCheckpoint(dirpath=folder)
+    run = fit(module(), limit_val_batches=0, enable_checkpointing=True, callbacks=[last, Look()], max_epochs=2)
+    assert [*kept, files(folder)] == [[], ["last.ckpt"], ["last.ckpt"]]
     assert torch.load(last.last_model_path, weights_only=True)["global_step"] == run.global_step == 8
 
 
 @row("refused", "limit_val_batches=0 with early stopping")
 def test_early_stopping_without_validation() -> None:
-    with pytest.raises(ValueError, match="watches val/adv_error, and there is no validation: .*early_stopping=null"):
-        fit(module(), limit_val_batches=0, callbacks=[AdversarialEarlyStopping()])
+    message = r"watches val/adv_error, and there is no validation: .*callbacks.early_stopping=null"
+    for data, limit in ((None, 0), (DigitsDataModule(val_size=0), 1)):
+        with pytest.raises(ValueError, match=message):
+            fit(module(), data, limit_val_batches=limit, callbacks=[AdversarialEarlyStopping()])
 
 
 @row("works", "max_steps")
@@ -562,6 +570,13 @@ def test_barebones(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log..` but `Trainer.barebones=True.`")  # said by Lightning
+def test_barebones_on_the_command_line(command: Callable[..., AdversarialCLI], tmp_path: Path) -> None:
+    off = [f"--trainer.{name}=false" for name in ("logger", "enable_checkpointing")]
+    command("--trainer.barebones=true", *off, "--trainer.log_every_n_steps=null", "--callbacks.early_stopping=null")
+    assert files(tmp_path) == []
+
+
 @row("works", "logger=False")
 def test_no_logger(command: Callable[..., AdversarialCLI], tmp_path: Path) -> None:
     cli = command("--trainer.logger=false", "--test_after_fit=true")
@@ -636,7 +651,8 @@ def test_resuming(command: Callable[..., AdversarialCLI], tmp_path: Path) -> Non
     whole = command("--trainer.max_epochs=2", *NO_DROPOUT).model
     command(f"--trainer.default_root_dir={tmp_path / 'cut'}", *NO_DROPOUT)
     (last,) = (tmp_path / "cut").rglob("last.ckpt")
-    resumed = command(f"--ckpt_path={last}", "--trainer.max_epochs=2", f"--trainer.default_root_dir={tmp_path / 'on'}")
+    further = [f"--ckpt_path={last}", "--trainer.max_epochs=2", f"--trainer.default_root_dir={tmp_path / 'on'}"]
+    resumed = command(*further, *NO_DROPOUT)
     assert resumed.trainer.global_step == 8
     assert torch.equal(weights(resumed.model), weights(whole))
 
@@ -646,15 +662,29 @@ def test_resuming(command: Callable[..., AdversarialCLI], tmp_path: Path) -> Non
 
 @row("works", "StochasticWeightAveraging")
 @pytest.mark.parametrize("norm", [False, True])
-def test_stochastic_weight_averaging(norm: bool) -> None:
+def test_stochastic_weight_averaging(norm: bool, tmp_path: Path) -> None:
     watch, model = Watch(), module(net(nn.BatchNorm1d(16)) if norm else None)
+    kept = AdversarialCheckpoint(dirpath=tmp_path / "kept")
     # An int counts from 1: epochs 2 and 3 of 3, and the weights that each starts with.
-    fit(model, max_epochs=3, callbacks=[watch, StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2)])
+    average = StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=2)
+    fit(model, max_epochs=3, enable_checkpointing=True, callbacks=[watch, average, kept])
     averaged = (watch.weights[3] + watch.weights[7]) / 2
     torch.testing.assert_close(weights(model), averaged, rtol=0, atol=1e-6)
     if norm:
         # One more epoch, of both passes, measures the statistics of the averaged weights.
         assert model.backbone[3].num_batches_tracked == 2 * 4
+    else:
+        last = AdversarialModule.load_from_checkpoint(kept.last_model_path, backbone=net())
+        assert torch.equal(weights(last), watch.weights[-1])
+
+
+def test_averaging_on_the_command_line(command: Callable[..., AdversarialCLI], tmp_path: Path) -> None:
+    average = ["--trainer.callbacks=StochasticWeightAveraging", "--trainer.callbacks.swa_lrs=0.1"]
+    command(*average, "--trainer.callbacks.device=null")
+    (config,) = tmp_path.rglob("config.yaml")
+    again = main(["fit", f"--config={config}"]).trainer
+    assert again.global_step == 4
+    assert any(isinstance(callback, StochasticWeightAveraging) for callback in again.callbacks)
 
 
 @row("works", "EMAWeightAveraging", "WeightAveraging")
@@ -724,7 +754,7 @@ def test_backbone_finetuning_with_a_head_of_its_own() -> None:
 
 @row("refused", "BackboneFinetuning")
 def test_backbone_finetuning_of_the_whole_network() -> None:
-    with pytest.raises(ValueError, match="nothing to train.*BackboneFinetuning freezes all of `backbone`"):
+    with pytest.raises(ValueError, match=r"nothing to train.*BackboneFinetuning freezes all of `backbone`"):
         fit(module(), callbacks=[BackboneFinetuning()])
 
 

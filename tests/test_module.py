@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp, quiet_trainer
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ReduceLROnPlateau
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, Objective
+from tests.helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp, quiet_trainer
 
 # Some networks here have a layer in eval mode on purpose.
 mixed_modes = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
@@ -119,7 +119,6 @@ def test_one_step_takes_two_forward_and_two_backward_passes() -> None:
 @mixed_modes
 def test_the_same_seed_gives_the_same_weights() -> None:
     def train(seed: int) -> Tensor:
-        seed_everything(seed)
         net = norm_net()
         torch.manual_seed(seed)
         module = AdversarialModule(net, FGSM(0.1))

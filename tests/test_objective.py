@@ -7,7 +7,6 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +21,7 @@ from adv_lightning import (
     adversarial_objective,
 )
 from adv_lightning.attacks import Rule
+from tests.helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp
 
 EPS = 0.1
 Grads = dict[str, Tensor | None]

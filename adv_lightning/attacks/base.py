@@ -108,12 +108,8 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
 def gradients_enabled(model: Model) -> Iterator[None]:
     """Leave no-grad and inference mode, and keep BatchNorm's running statistics as they are."""
     frozen = frozen_statistics(model) if isinstance(model, nn.Module) else nullcontext()
-    # Weights that autocast has cast and cached under no_grad carry no graph, so they must not be reused here,
-    # nor those cached here by what follows.
-    torch.clear_autocast_cache()
     with torch.inference_mode(False), torch.enable_grad(), frozen:
         yield
-    torch.clear_autocast_cache()
 
 
 def gradients(

@@ -20,7 +20,7 @@ def available(monitor: str | None, pl_module: LightningModule, watcher: str) -> 
 def has_validation(trainer: Trainer) -> bool:
     """Whether this run validates, as far as is known: where epochs are left out, the loader is asked for late."""
     late = trainer.check_val_every_n_epoch != 1
-    return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)  # type: ignore[attr-defined]
+    return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)
 
 
 def is_fresh(monitor: str | None, pl_module: LightningModule) -> bool:

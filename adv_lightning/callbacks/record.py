@@ -59,8 +59,10 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         }
     checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     timer = checkpoint.get("callbacks", {}).get("Timer", {})
+    # checkpoint["epoch"] counts from 0 if written during fit, and from 1 if after it.
+    loops = checkpoint.get("loops")
     return {
-        "epochs": checkpoint["epoch"] + 1,
+        "epochs": loops["fit_loop"]["epoch_progress"]["current"]["ready"] if loops else None,
         "steps": checkpoint["global_step"],
         "seconds": timer.get("time_elapsed", {}).get("train"),
         "checkpoint": Path(path).name,

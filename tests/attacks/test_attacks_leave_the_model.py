@@ -10,12 +10,12 @@ from contextlib import AbstractContextManager
 
 import pytest
 import torch
-from helpers import Snapshot
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, Attack
 from adv_lightning.attacks.modes import eval_mode, frozen_statistics
+from tests.helpers import Snapshot
 
 ATTACKS = [FGSM(0.1), PGD(0.1, steps=3)]
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=["FGSM", "PGD"])

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from helpers import Counter, mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD
+from tests.helpers import Counter, mlp
 
 
 def data(n: int = 12, features: int = 6) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Batches, Snapshot, batches, fit, mlp, quiet_trainer
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialCheckpoint, AdversarialModule, Attack, AttackSuite
+from tests.helpers import Batches, Snapshot, batches, fit, mlp, quiet_trainer
 
 
 def loader() -> Batches:

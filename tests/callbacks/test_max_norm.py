@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Batches, batches, fit
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, MaxNorm
 from adv_lightning.models import Maxout
+from tests.helpers import Batches, batches, fit
 
 SGD = partial(torch.optim.SGD, lr=5.0)
 

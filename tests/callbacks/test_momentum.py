@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import batches, fit, mlp
 from lightning.pytorch import Callback, Trainer
 
 from adv_lightning import FGSM, AdversarialModule, MomentumSchedule
+from tests.helpers import batches, fit, mlp
 
 
 class Momenta(Callback):

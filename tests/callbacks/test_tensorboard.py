@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import Batches, Snapshot, batches, fit
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -14,6 +13,7 @@ from torch import nn
 
 from adv_lightning import FGSM, AdversarialModule, AdversarialPictures, Attack, FinalMetrics
 from adv_lightning.callbacks.pictures import draw
+from tests.helpers import Batches, Snapshot, batches, fit
 
 TAG = "adversarial examples"
 

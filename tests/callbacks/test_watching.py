@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import batches, fit, mlp, quiet_trainer
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule
+from tests.helpers import batches, fit, mlp, quiet_trainer
 
 
 class Scripted(AdversarialModule):
