@@ -16,12 +16,11 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelP
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
-from torchmetrics import MeanMetric
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
 from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.figures import Figures, Means, share
 from adv_lightning.losses import Loss, as_loss
-from adv_lightning.metrics import ErrorRate, MistakeConfidence
 from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
 from adv_lightning.sites import Crafted, InputSite, PerturbationSite
 
@@ -57,7 +56,7 @@ class AdversarialModule(LightningModule):
             dropout mask included; "eval" takes one more forward and backward pass, with dropout off.
         masks: "fresh" lets the adversarial pass draw its own dropout masks; "shared" repeats the clean pass's.
         statistics: Passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
-        val_attack_samples: Attack only about the first so many examples of a validation epoch. Null: all.
+        val_attack_samples: Attack only the first so many examples of a validation epoch. Null: all.
         val_attack_every_n_epochs: Attack only in every n-th epoch's validation.
         predict_attacked: `predict` returns probabilities under `val_attack` on the predicted labels, beside the
             clean ones.
@@ -105,11 +104,8 @@ class AdversarialModule(LightningModule):
 
         self.input_site = InputSite(attack if isinstance(attack, SingleStepAttack) else None)
         self.sites: list[PerturbationSite] = [self.input_site]
-        self.mean_loss = MeanMetric(nan_strategy="disable")
-        self.error = ErrorRate()
-        self.adv_error = ErrorRate()
-        self.adv_confidence = MistakeConfidence()
-        self._interval, self._epoch = _Means(), _Means()
+        self.figures = Figures()
+        self._interval, self._epoch = Means(), Means()
         self._save_description(attack, val_attack)
 
     # What a user may override
@@ -167,7 +163,7 @@ class AdversarialModule(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's and the interval's sums."""
-        self._interval, self._epoch = _Means(), _Means()
+        self._interval, self._epoch = Means(), Means()
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
@@ -181,7 +177,7 @@ class AdversarialModule(LightningModule):
         if every and steps and (self.trainer.global_step + 1) % every == 0:
             self._epoch.join(self._interval)
             self.log_dict(self._interval.named("train/{}"))
-            self._interval = _Means()
+            self._interval = Means()
         return total
 
     def on_train_epoch_end(self) -> None:
@@ -328,19 +324,9 @@ class AdversarialModule(LightningModule):
     def _sharded(self) -> bool:
         return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
 
-    def _start_counts(self) -> None:
-        self._seen = 0
-        for metric in (self.mean_loss, self.error, self.adv_error, self.adv_confidence):
-            metric.reset()
-        self.mean_loss.set_dtype(torch.float32)  # half precision would make the sum coarse
-
     def _count(self, batch: Any, attack: Attack | None, samples: int | None = None) -> None:
         x, y = self.unpack(batch)
-        n = len(x)
-        if samples is not None:
-            # Of the first `samples` examples, dealt out in turn to the processes, those dealt to this one.
-            share = -(-(samples - self.global_rank) // self.trainer.world_size)
-            n = max(0, min(n, share - self._seen))
+        n = 0 if attack is None else share(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         if attack is None or n == 0:
             logits = self(x)
@@ -349,21 +335,17 @@ class AdversarialModule(LightningModule):
             logits, adv_logits = self.judge(x[:n], y[:n], attack)
             if n < len(x):
                 logits = torch.cat([logits, self(x[n:])])
-        # Once for each example: with nan_strategy="disable" torchmetrics 1.9 ignores a weight.
-        self.mean_loss.update(self.loss(logits, y).expand(len(x)))
-        self.error.update(self.loss_fn.predict(logits), y)
+        self.figures.add(logits, y, self.loss(logits, y), self.loss_fn)
         if attack is not None:
-            predicted = self.loss_fn.predict(adv_logits)
-            self.adv_error.update(predicted, y[:n])
-            self.adv_confidence.update(self.loss_fn.probabilities(adv_logits), predicted, y[:n])
+            self.figures.add_attacked(adv_logits, y[:n], self.loss_fn)
+
+    def _start_counts(self) -> None:
+        self._seen = 0
+        self.figures.reset()
 
     def _log_counts(self, stage: str) -> None:
-        self.log(f"{stage}/loss", self.mean_loss)
-        self.log(f"{stage}/error", self.error, prog_bar=True)
-        if self.adv_error.update_called:
-            self.log(f"{stage}/adv_error", self.adv_error, prog_bar=True)
-            if not self.adv_confidence.compute().isnan():
-                self.log(f"{stage}/adv_confidence", self.adv_confidence)
+        for name, metric in self.figures.measured().items():
+            self.log(f"{stage}/{name}", metric, prog_bar=name in ("error", "adv_error"))
 
     def _save_description(self, attack: Attack | None, val_attack: Attack | None) -> None:
         """Keep what rebuilds the module: all of it if a command line built it, else all but the backbone."""
@@ -384,30 +366,6 @@ class AdversarialModule(LightningModule):
                 "predict_attacked": self.predict_attacked,
             }
         )
-
-
-class _Means:
-    """Sums of the parts of the objective, kept on the device until they are logged."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps = 0
-
-    def add(self, total: Tensor, objective: Objective) -> None:
-        parts = {"loss": total, "clean_loss": objective.clean, "adv_loss": objective.adversarial}
-        # Sums in half precision would soon stand still.
-        self._add({k: v.to(torch.promote_types(v.dtype, torch.float32)) for k, v in parts.items() if v is not None}, 1)
-
-    def join(self, other: _Means) -> None:
-        self._add(other.sums, other.steps)
-
-    def _add(self, sums: dict[str, Tensor], steps: int) -> None:
-        for name, value in sums.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.steps += steps
-
-    def named(self, pattern: str) -> dict[str, Tensor]:
-        return {pattern.format(name): value / self.steps for name, value in self.sums.items()}
 
 
 def _built(attack: Attack | dict[str, Any] | None) -> Attack | None:

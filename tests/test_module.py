@@ -290,7 +290,7 @@ class Totals(Callback):
         self.totals: list[tuple[int, int]] = []
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.totals.append((int(pl_module.error.total), int(pl_module.adv_error.total)))
+        self.totals.append((int(pl_module.figures.error.total), int(pl_module.figures.adv_error.total)))
 
     on_test_epoch_end = on_validation_epoch_end
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from adv_lightning.attacks import PGD, Attack
 from adv_lightning.callbacks.record import test_record, write_json
+from adv_lightning.figures import share
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
 from adv_lightning.module import AdversarialModule
 
@@ -23,7 +24,7 @@ class AttackSuite(Callback):
 
     Args:
         attacks: Attacks by name. Null: PGD of 40 steps at the eps and bounds of the module's `val_attack`.
-        max_samples: Judge only about the first so many test examples under these attacks. Null: all.
+        max_samples: Judge only the first so many test examples under these attacks. Null: all.
 
     Raises:
         ValueError: max_samples is below 1.
@@ -55,14 +56,11 @@ class AttackSuite(Callback):
     ) -> None:
         module = _judged(pl_module)
         x, y = module.unpack(batch)
-        if self.max_samples is not None:
-            # Examples are dealt out in turn to the processes.
-            share = -(-(self.max_samples - trainer.global_rank) // trainer.world_size)
-            left = max(0, share - self._seen)
-            x, y = x[:left], y[:left]
-        if len(x) == 0:
-            return
+        n = share(self.max_samples, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
+        if n == 0:
+            return
+        x, y = x[:n], y[:n]
         with trainer.precision_plugin.forward_context():
             for attack, error, confidence in self._figures.values():
                 logits = module(attack(module, x, y, loss_fn=module.loss))
@@ -72,10 +70,10 @@ class AttackSuite(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _judged(pl_module)
-        self.rows = [_row("clean", None, module.error, None)]
+        self.rows = [_row("clean", None, module.figures.error, None)]
         if module.val_attack is not None:
             name = type(module.val_attack).__name__
-            self.rows.append(_row(name, module.val_attack, module.adv_error, module.adv_confidence))
+            self.rows.append(_row(name, module.val_attack, module.figures.adv_error, module.figures.adv_confidence))
         for name, (attack, error, confidence) in self._figures.items():
             row = _row(name, attack, error, confidence)
             module.log(f"test/{name}_error", row["error"], sync_dist=True)
