@@ -8,7 +8,6 @@ from contextlib import nullcontext
 from typing import Any, Literal, Self
 
 import torch
-from jsonargparse import ArgumentParser
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
@@ -22,6 +21,7 @@ from adv_lightning.attacks.modes import eval_mode
 from adv_lightning.figures import Figures, Means, share
 from adv_lightning.losses import Loss, as_loss
 from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
+from adv_lightning.rebuild import as_attack
 from adv_lightning.sites import Crafted, InputSite, PerturbationSite
 
 CHECKPOINT_FORMAT = 1
@@ -84,7 +84,7 @@ class AdversarialModule(LightningModule):
         predict_attacked: bool = False,
     ) -> None:
         super().__init__()
-        attack, val_attack = _built(attack), _built(val_attack)
+        attack, val_attack = as_attack(attack), as_attack(val_attack)
         _check_range("alpha", alpha, 0, 1)
         _check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
@@ -366,19 +366,6 @@ class AdversarialModule(LightningModule):
                 "predict_attacked": self.predict_attacked,
             }
         )
-
-
-def _built(attack: Attack | dict[str, Any] | None) -> Attack | None:
-    """Return the attack, built from its description if a checkpoint gives one."""
-    if isinstance(attack, dict):
-        parser = ArgumentParser(exit_on_error=False)
-        parser.add_subclass_arguments(Attack, "attack")
-        attack = parser.instantiate(parser.parse_object({"attack": attack})).attack
-    if attack is not None and not isinstance(attack, Attack):
-        raise TypeError(
-            f"attack={attack!r} is a {type(attack).__name__}: pass an Attack such as FGSM(eps=0.25), or None for none"
-        )
-    return attack
 
 
 def _check_single(dataloader_idx: int | None, stage: str) -> None:

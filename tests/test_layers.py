@@ -20,7 +20,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "__
 LAYERS = [
     {"metrics", "attacks", "models", "data", "losses"},
     {"objective", "sites"},
-    {"figures", "module"},
+    {"figures", "module", "rebuild"},
     {"callbacks"},
     {"cli", "errors", "refit"},
     {"paper"},
