@@ -117,7 +117,9 @@ def adversarial_objective(
         params = [p for p in model.parameters() if p.requires_grad] if alpha > 0 else []
         # autograd.grad fires these hooks, and the replay would fire them again.
         hooked = any(p._backward_hooks for p in params)
-        clean = _linearise(model, x, y, loss_fn, climbing, params, scale=scale, replay=replay and not hooked)
+        # The gradient carries alpha from the start, so that the replay need not multiply by it.
+        weight = scale if alpha == 0 else x.new_tensor(alpha) if scale is None else alpha * scale
+        clean = _linearise(model, x, y, loss_fn, climbing, params, scale=weight, replay=replay and not hooked)
         directions = clean.directions
     elif alpha > 0:
         logits = model(x)
@@ -196,9 +198,15 @@ class ReplayGradient(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.grads is None:
+            raise RuntimeError("the clean gradient was replayed already: compute the objective anew for another backward")
         # One factor for both, so that a large scale never meets a gradient twice.
         factor = grad_output if ctx.scale is None else grad_output / ctx.scale
-        return None, None, None, *torch._foreach_mul(ctx.grads, factor)
+        # Let go of them, so that the engine may add to them in place.
+        grads, ctx.grads = ctx.grads, None
+        if factor.device.type == "cpu" and factor == 1:  # on another device asking would wait for it
+            return None, None, None, *grads
+        return None, None, None, *torch._foreach_mul(grads, factor)
 
 
 class _Draws:

@@ -427,9 +427,10 @@ def test_where_the_scale_overflows_nothing_is_perturbed_and_the_step_is_not_fini
     net = HalfNet()
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(16, 6, generator=generator), torch.arange(16) % 3
-    scale = torch.tensor(1.5e6)  # in half precision a gradient above 65504 / 1.5e6 = .044 is infinite
+    # The inner gradient carries alpha * scale: in half precision one above 65504 / (.5 * 3e6) = .044 is infinite.
+    scale = torch.tensor(3e6)
     logits_grad = (net.linear(x).softmax(1) - F.one_hot(y, 3)).detach() / 16
-    overflown = (logits_grad * scale).abs().amax(dim=1) > 65520
+    overflown = (logits_grad * 0.5 * scale).abs().amax(dim=1) > 65520
     assert 0 < overflown.sum() < 16
     _, grads = found(net, (x, y), 0.5, scale=scale)
     x_adv = net.seen[-1]
