@@ -199,7 +199,9 @@ class ReplayGradient(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
-            raise RuntimeError("the clean gradient was replayed already: compute the objective anew for another backward")
+            raise RuntimeError(
+                "the clean gradient was replayed already: compute the objective anew to differentiate again"
+            )
         # One factor for both, so that a large scale never meets a gradient twice.
         factor = grad_output if ctx.scale is None else grad_output / ctx.scale
         # Let go of them, so that the engine may add to them in place.

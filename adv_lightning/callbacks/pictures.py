@@ -74,7 +74,9 @@ def draw(
     attacked: list[tuple[int, float]],
     class_names: list[str] | None = None,
 ) -> Figure:
-    """Draw a row an image: clean, the perturbation on a scale of its own, under attack.
+    """Draw a column an image: clean, the perturbation on a scale of its own with its largest value, under attack.
+
+    A wrong prediction is red. The figure is wide, because TensorBoard shows it in cards of little height.
 
     Args:
         x: Clean images, [N, C, H, W], C = 1 or 3, shown on the scale [0, 1].
@@ -84,26 +86,26 @@ def draw(
         attacked: The same under attack.
         class_names: A name for each class; by default its number.
     """
-    figure = Figure(figsize=(6.6, 2.35 * len(x)), layout="constrained")
-    axes = figure.subplots(len(x), 3, squeeze=False)
+    figure = Figure(figsize=(0.5 + 1.25 * len(x), 6.0), layout="constrained")
+    axes = figure.subplots(3, len(x), squeeze=False)
     name = (lambda k: str(k)) if class_names is None else (lambda k: class_names[k])
     noise = x_adv.float() - x.float()
     span = 2 * max(noise.abs().max().item(), 1e-12)
-    columns = (
-        [f"{name(k)}  {p:.0%}" for k, p in clean],
-        [f"max |change| {change.abs().max().item():.3g}" for change in noise],
-        [f"{name(k)}  {p:.0%}" for k, p in attacked],
-    )
-    for row in range(len(x)):
-        right = (clean[row][0] == y[row], True, attacked[row][0] == y[row])
-        for column, image in enumerate((x[row], noise[row] / span + 0.5, x_adv[row])):
-            axis = axes[row, column]
+    for column in range(len(x)):
+        label, change = int(y[column]), noise[column]
+        (k, p), (k_adv, p_adv) = clean[column], attacked[column]
+        panels = (
+            (x[column], f"{name(k)}\n{p:.0%}", k == label),
+            (change / span + 0.5, f"\u00b1{change.abs().max().item():.2g}", True),
+            (x_adv[column], f"{name(k_adv)}\n{p_adv:.0%}", k_adv == label),
+        )
+        for axis, (image, title, right) in zip(axes[:, column], panels, strict=True):
             pixels = torch.clamp(image.detach().float().cpu(), 0, 1).permute(1, 2, 0).numpy()
             axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
-            axis.set_title(columns[column][row], fontsize=13, color="black" if right[column] else "firebrick")
+            axis.set_title(title, fontsize=16, color="black" if right else "firebrick")
             axis.set_xticks([])
             axis.set_yticks([])
-        axes[row, 0].set_ylabel(f"true: {name(int(y[row]))}", fontsize=13)
-    for axis, text in zip(axes[-1], ("clean", "perturbation", "under attack"), strict=True):
-        axis.set_xlabel(text, fontsize=13)
+        axes[-1, column].set_xlabel(f"true\n{name(label)}", fontsize=16)
+    for axis, text in zip(axes[:, 0], ("clean", "perturbation", "under attack"), strict=True):
+        axis.set_ylabel(text, fontsize=16)
     return figure

@@ -85,20 +85,22 @@ def test_drawing_leaves_the_network_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_figure_shows_clean_perturbation_and_attacked() -> None:
+    torch.manual_seed(0)
     x = torch.rand(2, 1, 4, 4)
     x_adv = (x + 0.25 * torch.randn(2, 1, 4, 4).sign()).clamp(0, 1)
     y = torch.tensor([0, 1])
     figure = draw(x, x_adv, y, [(0, 0.9), (1, 0.8)], [(2, 0.7), (1, 0.6)], ["cat", "dog", "owl"])
     axes = figure.axes
     assert len(axes) == 6
-    assert [axis.get_title() for axis in axes[:3:2]] == ["cat  90%", "owl  70%"]
-    assert [axes[i].title.get_color() for i in (0, 2, 3, 5)] == ["black", "firebrick", "black", "black"]
-    assert [axes[i].get_ylabel() for i in (0, 3)] == ["true: cat", "true: dog"]
-    for axis, image in ((axes[0], x[0]), (axes[2], x_adv[0])):
+    assert [axis.get_title() for axis in axes[:4]] == ["cat\n90%", "dog\n80%", "\u00b10.25", "\u00b10.25"]
+    assert [axis.get_title() for axis in axes[4:]] == ["owl\n70%", "dog\n60%"]
+    assert [axes[i].title.get_color() for i in (0, 1, 4, 5)] == ["black", "black", "firebrick", "black"]
+    assert [axes[i].get_ylabel() for i in (0, 2, 4)] == ["clean", "perturbation", "under attack"]
+    assert [axes[i].get_xlabel() for i in (4, 5)] == ["true\ncat", "true\ndog"]
+    for axis, image in ((axes[0], x[0]), (axes[1], x[1]), (axes[4], x_adv[0]), (axes[5], x_adv[1])):
         assert (axis.images[0].get_array() == image[0].numpy()).all()
     change = (x_adv - x)[0]
-    assert f"{change.abs().max().item():.3g}" in axes[1].get_title()
-    middle = torch.from_numpy(axes[1].images[0].get_array().data)
+    middle = torch.from_numpy(axes[2].images[0].get_array().data)
     assert torch.equal(middle > 0.5, change[0] > 0)
     assert torch.equal(middle < 0.5, change[0] < 0)
 
@@ -117,12 +119,27 @@ def test_final_metrics_stand_beside_the_hyper_parameters(tmp_path: Path) -> None
     metadata = dict(found.PluginTagToContent("hparams"))
     data = HParamsPluginData.FromString(metadata["_hparams_/session_start_info"])
     hparams = data.session_start_info.hparams
+    assert hparams["module"].string_value == "AdversarialModule"
+    assert hparams["attack"].string_value == "FGSM"
+    assert hparams["attack/eps"].number_value == 0.125
     assert hparams["alpha"].number_value == 0.25
-    assert "eps" in str(hparams)
-    assert "0.125" in str(hparams)
+    assert hparams["predict_attacked"].string_value == "False"
+    assert not any(name.startswith("_") or "class_path" in name or "init_args" in name for name in hparams)
+    assert not {"attack/bounds", "val_attack"} & set(hparams)  # not set
     experiment = HParamsPluginData.FromString(metadata["_hparams_/experiment"]).experiment
-    names = {info.name.tag for info in experiment.metric_infos}
-    assert names >= {"val/error", "val/adv_error", "val/loss"}
+    assert {info.name for info in experiment.hparam_infos} == set(hparams)
+    names = [info.name.tag for info in experiment.metric_infos]
+    assert names[0] == "val/adv_error"
+    assert set(names) >= {"val/error", "val/loss"}
     assert not any(name.startswith("train/") for name in names)
     for name in ("val/error", "val/adv_error"):
         assert found.Scalars(name)[-1].value == pytest.approx(trainer.callback_metrics[name].item())
+
+
+def test_final_metrics_add_no_point_to_a_curve(tmp_path: Path) -> None:
+    logger = tensorboard(tmp_path)
+    module = AdversarialModule(net(), FGSM(0.125))
+    fit(module, images(), images(), max_epochs=3, logger=logger, callbacks=[FinalMetrics()])
+    found = events(logger)
+    for name in ("val/loss", "val/error", "val/adv_error"):
+        assert [point.step for point in found.Scalars(name)] == [0, 1, 2]
