@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import copy
 import sys
+import traceback
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
 
 # data and models: imported so that their classes can be named without a module path.
 from adv_lightning import data, models  # noqa: F401
@@ -27,7 +34,7 @@ from adv_lightning.callbacks import (
     MaxNorm,
     MomentumSchedule,
 )
-from adv_lightning.errors import explain
+from adv_lightning.errors import arguments_of, explain
 from adv_lightning.module import AdversarialModule
 from adv_lightning.refit import refit_arguments
 
@@ -69,6 +76,35 @@ _ON_BY_DEFAULT = {
     "attack_suite": AttackSuite,
     "final_metrics": FinalMetrics,
 }
+
+
+_FROM_DATA = ("num_classes", "input_shape")
+_NETS = ("model.init_args.backbone", "model.init_args.backbone.init_args.backbone")
+"""The networks that learn of the data: the backbone, and one that it wraps."""
+
+
+class _ModuleInstantiator(_InstantiatorFn):
+    """Keeps out of the hyper-parameters what was linked to a network that does not take it."""
+
+    def __call__(self, class_type: Any, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        self.cli._dump_config()
+        links = {key: value for key, value in applied_instantiation_links.items() if not key.startswith(_NETS[0])}
+        net, config = kwargs.get("backbone"), self.cli.config_dump[self.key]["init_args"].get("backbone")
+        for owner in _NETS:
+            if not isinstance(net, nn.Module) or not isinstance(config, dict):
+                break
+            for name in _FROM_DATA:
+                target = f"{owner}.init_args.{name}"
+                if target in applied_instantiation_links and name in arguments_of(type(net)):
+                    config.setdefault("init_args", {})
+                    links[target] = applied_instantiation_links[target]
+            net, config = getattr(net, "backbone", None), config.get("init_args", {}).get("backbone")
+        return super().__call__(class_type, *args, applied_instantiation_links=links, **kwargs)
+
+
+def _plain(value: Any) -> Any:
+    # The logger's hparams.yaml would write a tuple as a Python object.
+    return list(value) if isinstance(value, tuple) else value
 
 
 class ArgumentParser(LightningArgumentParser):
@@ -114,10 +150,15 @@ class AdversarialCLI(LightningCLI):
         )
         parser.set_defaults({"model": {"class_path": _path(self._default_model)}})
         parser.set_defaults({f"callbacks.{name}": {"class_path": _path(c)} for name, c in _ON_BY_DEFAULT.items()})
-        # A list, because the logger's hparams.yaml writes a tuple as a Python object.
-        for name, plain in (("num_classes", int), ("input_shape", list)):
-            target = f"model.init_args.backbone.init_args.{name}"
-            parser.link_arguments(f"data.{name}", target, compute_fn=plain, apply_on="instantiate")
+        for source in _FROM_DATA:
+            for owner in _NETS:
+                parser.link_arguments(f"data.{source}", f"{owner}.init_args.{source}", _plain, apply_on="instantiate")
+
+    def _add_instantiators(self) -> None:
+        super()._add_instantiators()
+        self.parser.add_instantiator(
+            _ModuleInstantiator(cli=self, key="model"), self._default_model, subclasses=True, prepend=True
+        )
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(*args, **kwargs)
@@ -126,13 +167,18 @@ class AdversarialCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = sys.argv[1:] if args is None else args
-        path = _option(words, "--ckpt_path") if isinstance(words, Sequence) else None
+        path = _checkpoint(words) if isinstance(words, Sequence) else None
+        self._remembered: dict[str, Any] | None = None
         if path is not None and path not in (*_WORDS, "null") and "://" not in path:
             self._remember(Path(path), parser)
         with warnings.catch_warnings():
             # `refit` and callers from Python pass arguments on purpose.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        model = self.config[self.config["subcommand"]].get("model")
+        if self._remembered and model and _same(model.get("init_args.val_attack"), self._remembered):
+            # Nobody spoke of it: it means the attack again, whatever that is now.
+            model["init_args.val_attack"] = None
 
     def _remember(self, path: Path, parser: LightningArgumentParser) -> None:
         """Make what the checkpoint remembers the default, so that files and the command line win over it."""
@@ -151,7 +197,8 @@ class AdversarialCLI(LightningCLI):
         for command, subparser in self._subcommand_parsers.items():
             model = copy.deepcopy(known["model"])
             if model and command != "fit" and model["init_args"].get("val_attack") is None:
-                model["init_args"]["val_attack"] = model["init_args"].get("attack")
+                # So that --model.val_attack.eps has a class to belong to.
+                self._remembered = model["init_args"]["val_attack"] = model["init_args"].get("attack")
             for key, value in (("model", model), ("data", known["data"])):
                 if value:
                     subparser.set_defaults({key: value})
@@ -163,6 +210,8 @@ class AdversarialCLI(LightningCLI):
         try:
             super().instantiate_classes()
         except (ValueError, TypeError) as error:
+            if not _is_ours(error):
+                raise
             self._parser(self.subcommand).error(str(error), error)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -171,6 +220,8 @@ class AdversarialCLI(LightningCLI):
         if not fitting:
             # Only training needs the state of the callbacks that a checkpoint was made with.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
+            if self._get(self.config, "ckpt_path") is None:
+                rank_zero_info("No --ckpt_path: the network has the weights it was initialised with.")
         if config.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(config.get("default_root_dir") or ".", default_hp_metric=False)
         elif config.get("logger") is False:
@@ -213,9 +264,36 @@ def main(args: list[str] | None = None) -> AdversarialCLI:
         args = refit_arguments(words[1:])
     try:
         return AdversarialCLI(args=args)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        if not _is_ours(error):
+            raise
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error
+
+
+def _checkpoint(words: Sequence[str]) -> str | None:
+    """Return the checkpoint that a command line names, itself or in one of its configuration files."""
+    path = _option(words, "--ckpt_path")
+    files = [word for flag, word in pairwise(words) if flag in ("--config", "-c")]
+    files += [word.partition("=")[2] for word in words if word.startswith("--config=")]
+    for file in files if path is None else ():
+        if Path(file).is_file():
+            with suppress(yaml.YAMLError):  # the parser says what is wrong with it
+                content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+                path = content.get("ckpt_path", path) if isinstance(content, dict) else path
+    return path
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this package raised the error on purpose; in anybody else's code a traceback says more."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+
+
+def _same(config: Any, stored: dict[str, Any]) -> bool:
+    return isinstance(config, Namespace) and config.as_dict() == stored
 
 
 def _option(words: Sequence[str], name: str) -> str | None:

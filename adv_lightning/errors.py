@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 # What the parser says of the alternatives it tried; the line that says what is wrong stands among these.
 _NOISE = re.compile(
@@ -21,6 +22,8 @@ _OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<name>\S+)|does not accept option '(?P<nested>[^']+)'")
 _CHOICE = re.compile(r"invalid choice: '(?P<name>[^']+)' \(choose from (?P<choices>[^)]+)\)")
+_NO_FILE = re.compile(r"File does not exist: '?(?P<path>[^']+)'?")
+_WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.+)")
 
 
@@ -52,7 +55,8 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
 
 def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
     if found := _OPTION.search(line):
-        arguments = _arguments(owner)
+        module, _, name = owner.rpartition(".")
+        arguments = arguments_of(getattr(importlib.import_module(module), name))
         return (
             f"{owner.rsplit('.', 1)[-1]} takes no argument {found['name']!r}{_nearest(found['name'], arguments)}. "
             f"It takes {', '.join(arguments)}"
@@ -67,7 +71,12 @@ def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
         choices = re.findall(r"'([^']+)'", found["choices"])
         return f"there is no {found['name']!r}{_nearest(found['name'], choices)}; there are {', '.join(choices)}"
     if found := _REQUIRED.search(line):
-        return f"{found['names']} is not given; name a configuration, as in --config configs/digits.yaml"
+        hint = "; name a configuration, as in --config configs/digits.yaml" if _WHOLE.fullmatch(found["names"]) else ""
+        return f"{found['names']} is not given{hint}"
+    if found := _NO_FILE.search(line):
+        path = Path(found["path"])
+        siblings = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
+        return f"there is no file {found['path']}{_nearest(path.name, siblings)}"
     return line
 
 
@@ -95,12 +104,11 @@ def _known_keys(parser: argparse.ArgumentParser) -> list[str]:
     return [key for key in keys if key not in groups]
 
 
-def _arguments(path: str) -> list[str]:
-    module, _, name = path.rpartition(".")
-    kind = getattr(importlib.import_module(module), name)
+def arguments_of(kind: type) -> list[str]:
+    """Return the names of a class's arguments, those that it passes on to its base classes included."""
     seen: dict[str, None] = {}
     for base in kind.__mro__:
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
         seen.update({p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)})
         if all(p.kind != p.VAR_KEYWORD for p in parameters):
             break

@@ -35,6 +35,14 @@ class SoftmaxLoss(Loss):
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
 
+    def predict(self, logits: Tensor) -> Tensor:
+        if logits.dim() != 2 or logits.shape[1] < 2:
+            raise ValueError(
+                f"logits of shape {list(logits.shape)} are no [B, K] of K >= 2 classes: let the backbone give a logit "
+                "for each class, or write a Loss of your own that says what its probabilities and predictions are"
+            )
+        return super().predict(logits)
+
 
 class CallableLoss(SoftmaxLoss):
     """Any (logits, y) -> mean loss, whose logits are read as those of a softmax."""
@@ -42,6 +50,9 @@ class CallableLoss(SoftmaxLoss):
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
         self.function = function
+
+    def extra_repr(self) -> str:
+        return "" if isinstance(self.function, nn.Module) else getattr(self.function, "__name__", "")
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         return self.function(logits, y)

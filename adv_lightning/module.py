@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from typing import Any, Literal, Self
 
 import torch
@@ -38,17 +39,17 @@ class AdversarialModule(LightningModule):
     (x, y), `loss` for another J, `objective` for another mixture, `penalty` for terms outside the attack's
     gradient.
 
-    Logs `train/loss`, `train/clean_loss` and `train/adv_loss`, means since the last log, every
-    `log_every_n_steps`, and with the suffix `_epoch` means over the epoch; in validation `val/loss`, `val/error`,
-    `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified under
-    attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
+    Logs `train/loss`, `train/clean_loss` and `train/adv_loss` every `log_every_n_steps`, means since the last log on
+    the first process, and with the suffix `_epoch` means over the epoch and all processes; in validation `val/loss`,
+    `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified
+    under attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
 
     Args:
         backbone: Any network that gives logits, [B, K].
         attack: Trains the network. Null: plain training.
         alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5.
         loss_fn: J, a `Loss` or any (logits, y) -> mean loss. Null: cross-entropy of a softmax.
-        val_attack: Judges the network in validation and test. Null: the same as `attack`.
+        val_attack: Judges the network in validation and test. Null: what `attack` is at the start.
         optimizer: Parameters -> optimizer.
         lr_scheduler: Optimizer -> learning-rate scheduler. Null: constant.
         lr_interval: Whether the scheduler steps every "epoch" or every "step" of the optimizer.
@@ -102,10 +103,12 @@ class AdversarialModule(LightningModule):
         self.val_attack_every_n_epochs = val_attack_every_n_epochs
         self.predict_attacked = predict_attacked
 
-        self.input_site = InputSite(attack if isinstance(attack, SingleStepAttack) else None)
+        self.input_site = InputSite()  # a rule given to it takes the place of the attack
         self.sites: list[PerturbationSite] = [self.input_site]
         self.figures = Figures()
         self._interval, self._epoch = Means(), Means()
+        self._ranks_apart = False
+        self._seen = 0
         self._save_description(attack, val_attack)
 
     # What a user may override
@@ -154,19 +157,12 @@ class AdversarialModule(LightningModule):
 
     # Training
 
-    def on_fit_start(self) -> None:
-        """Give every process random numbers of its own; Lightning seeds them all alike."""
-        if self.trainer.world_size > 1:
-            torch.manual_seed(torch.initial_seed() + self.global_rank)
-        if self._sharded() and self.attack is not None:
-            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
-
-    def on_train_epoch_start(self) -> None:
-        """Start the epoch's and the interval's sums."""
-        self._interval, self._epoch = Means(), Means()
-
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
+        if not self._ranks_apart:
+            self._set_ranks_apart()
+        if batch_idx == 0:
+            self._interval, self._epoch = Means(), Means()
         x, y = self.unpack(batch)
         objective = self.objective(x, y)
         penalty = self.penalty()
@@ -216,10 +212,6 @@ class AdversarialModule(LightningModule):
             return self.val_attack is not None
         return (self.current_epoch + 1) % self.val_attack_every_n_epochs == 0
 
-    def on_validation_epoch_start(self) -> None:
-        """Start new counts."""
-        self._start_counts()
-
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
         """Count mistakes, clean and under attack.
 
@@ -228,15 +220,11 @@ class AdversarialModule(LightningModule):
         """
         _check_single(dataloader_idx, "validation")
         attack = self.val_attack if self.judged_under_attack else None
-        self._count(batch, attack, self.val_attack_samples)
+        self._count(batch, batch_idx, attack, self.val_attack_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log the rates."""
         self._log_counts("val")
-
-    def on_test_epoch_start(self) -> None:
-        """Start new counts."""
-        self._start_counts()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
         """Count mistakes, clean and under attack.
@@ -245,7 +233,7 @@ class AdversarialModule(LightningModule):
             ValueError: there are several loaders.
         """
         _check_single(dataloader_idx, "test")
-        self._count(batch, self.val_attack)
+        self._count(batch, batch_idx, self.val_attack)
 
     def on_test_epoch_end(self) -> None:
         """Log the rates."""
@@ -276,8 +264,14 @@ class AdversarialModule(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format version."""
+        """Add the format version, the seed and the loss's name; describe or leave out what safe loading refuses."""
         checkpoint["adv_lightning_format"] = CHECKPOINT_FORMAT
+        checkpoint["adv_lightning_seed"] = int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None
+        checkpoint["adv_lightning_loss"] = str(self.loss_fn)
+        if self.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
+            stored = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
+            described = {k: v.config() if isinstance(v, Attack) else v for k, v in stored.items()}
+            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in described.items() if not callable(v)}
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
@@ -299,22 +293,47 @@ class AdversarialModule(LightningModule):
             ) from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a format from the future."""
+        """Refuse a format from the future; take over the whole description of a module that a command line built."""
         found = checkpoint.get("adv_lightning_format", CHECKPOINT_FORMAT)
         if found > CHECKPOINT_FORMAT:
             raise ValueError(
                 f"the checkpoint has format {found}, and this adv_lightning reads up to {CHECKPOINT_FORMAT}: upgrade it"
             )
+        loss = checkpoint.get("adv_lightning_loss", str(self.loss_fn))
+        if loss != str(self.loss_fn):
+            rank_zero_warn(
+                f"the checkpoint was made with the loss {loss}, and this module has {self.loss_fn}: "
+                "if that is not on purpose, pass loss_fn="
+            )
+        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
+            self.save_hyperparameters(dict(stored))
 
     # Own workings
 
     def _sites_of(self, x: Tensor, y: Tensor) -> list[PerturbationSite]:
-        """Return the sites of this step. An attack of many passes crafts here; its site only steps to the result."""
+        """Return the sites of this step, with the attack at the input if nothing else is there."""
         if self.attack is None or self.input_site.rule is not None or self.alpha == 1:
             return self.sites
-        with eval_mode(self) if self.passes.crafting == "eval" else nullcontext():
-            x_adv = self.attack(self, x, y, loss_fn=self.loss)
-        return [InputSite(Crafted(x_adv)) if site is self.input_site else site for site in self.sites]
+        own = InputSite(self.attack if isinstance(self.attack, SingleStepAttack) else self._crafted(self.attack, x, y))
+        return [own if site is self.input_site else site for site in self.sites]
+
+    def _crafted(self, attack: Attack, x: Tensor, y: Tensor) -> Crafted:
+        """Let an attack craft in passes of its own. The module stays in train mode, which tells the attack so."""
+        with ExitStack() as stack:
+            if self.passes.crafting == "eval":
+                for child in self.children():
+                    stack.enter_context(eval_mode(child))
+            return Crafted(attack(self, x, y, loss_fn=self.loss))
+
+    def _set_ranks_apart(self) -> None:
+        """Give every process random numbers of its own: Lightning seeds them all alike."""
+        self._ranks_apart = True
+        if self.trainer.world_size > 1:
+            # A long stride, so that one seed's second process is not another seed's first.
+            torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
+        if self._sharded() and self.attack is not None:
+            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
 
     def _gradient_scale(self) -> Tensor | None:
         """Return the GradScaler's factor where fp16 has one."""
@@ -324,7 +343,10 @@ class AdversarialModule(LightningModule):
     def _sharded(self) -> bool:
         return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
 
-    def _count(self, batch: Any, attack: Attack | None, samples: int | None = None) -> None:
+    def _count(self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None) -> None:
+        if batch_idx == 0:
+            self._seen = 0
+            self.figures.reset()
         x, y = self.unpack(batch)
         n = 0 if attack is None else share(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
@@ -338,10 +360,6 @@ class AdversarialModule(LightningModule):
         self.figures.add(logits, y, self.loss(logits, y), self.loss_fn)
         if attack is not None:
             self.figures.add_attacked(adv_logits, y[:n], self.loss_fn)
-
-    def _start_counts(self) -> None:
-        self._seen = 0
-        self.figures.reset()
 
     def _log_counts(self, stage: str) -> None:
         for name, metric in self.figures.measured().items():

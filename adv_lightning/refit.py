@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 _EPILOG = """\
 The run's config.yaml is used again, with data.val_size=0, trainer.max_epochs set to the best epoch + 1 (epochs
-count from 0), no early stopping, and the last checkpoint kept in place of the best. Further --KEY VALUE arguments,
-as for fit, win over these: --seed_everything 1 for another seed. Source: Goodfellow et al. 2015, section 6.
+count from 0), no limit on steps or time, no early stopping, and the last checkpoint kept in place of the best.
+Further --KEY VALUE arguments, as for fit, win over these: --seed_everything 1 for another seed. Source: Goodfellow
+et al. 2015, section 6.
 """
 
 
@@ -24,21 +26,29 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
         words: The command line after `refit`: `--run DIR`, and arguments of `fit` that win over the run's.
 
     Raises:
-        SystemExit: the folder is no finished run; the reason is printed, status 2.
+        SystemExit: the folder is no finished run, or one that cannot be trained without validation; the reason is
+            printed, status 2.
     """
     parser = argparse.ArgumentParser(
         prog="python -m adv_lightning refit",
         description="Train again from scratch on all training data, for the number of epochs a run found best.",
         epilog=_EPILOG,
+        allow_abbrev=False,
     )
     parser.add_argument("--run", required=True, type=Path, help="folder of the run, such as lightning_logs/version_0")
     options, further = parser.parse_known_args(words)
-    config = options.run / "config.yaml"
-    if not config.is_file():
-        raise _refusal(
-            f"--run {options.run}: there is no config.yaml in it; give the folder of a run, such as "
-            "lightning_logs/version_0"
-        )
+    path = options.run / "config.yaml"
+    if not path.is_file():
+        near = " or ".join(_runs_near(options.run)) or "lightning_logs/version_0"
+        raise _refusal(f"--run {options.run}: there is no config.yaml in it; give the folder of a run, such as {near}")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _refusal(f"{path} is not readable as YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise _refusal(f"{path} is not the configuration of a run, which maps names to settings")
+    _check_data(path, config, further)
+    _check_monitors(path, config, further)
     epochs = best_epoch(options.run) + 1
     print(
         f"refit: {options.run} was best in epoch {epochs - 1}; training from scratch for {epochs} epochs.",
@@ -46,13 +56,17 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
     )
     return [
         "fit",
-        f"--config={config}",
+        f"--config={path}",
         "--ckpt_path=null",
         "--data.val_size=0",
         f"--trainer.max_epochs={epochs}",
         "--trainer.min_epochs=null",
+        "--trainer.max_steps=-1",
+        "--trainer.min_steps=null",
+        "--trainer.max_time=null",
         "--callbacks.early_stopping=null",
         "--callbacks.checkpoint.monitor=null",
+        "--callbacks.checkpoint.save_last=true",
         *further,
     ]
 
@@ -61,23 +75,112 @@ def best_epoch(run: Path) -> int:
     """Return the epoch, counted from 0, in which early stopping found its best figure, or the best checkpoint's.
 
     Raises:
-        SystemExit: the run has neither.
+        SystemExit: the run has neither, or a checkpoint is damaged.
     """
     folder = run / "checkpoints"
-    for name in ("last.ckpt", "best.ckpt"):
-        path = folder / name
-        if not path.is_file():
-            continue
-        checkpoint: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        if name == "best.ckpt":
-            return int(checkpoint["epoch"])
-        for state in checkpoint.get("callbacks", {}).values():
-            if isinstance(state, dict) and state.get("best_epoch") is not None:
+    last = folder / "last.ckpt"
+    kept = [path for path in sorted(folder.glob("*.ckpt")) if path != last]
+    if last.is_file():
+        newest = _read(last)
+        for state in _callback_states(newest):
+            if state.get("best_epoch") is not None:
                 return int(state["best_epoch"])
+    elif kept:
+        # What was kept later knows of all that was kept before.
+        newest = max((_read(path) for path in kept), key=lambda checkpoint: checkpoint["global_step"])
+    else:
+        newest = {}
+    for state in _callback_states(newest):
+        if state.get("monitor") is not None and state.get("best_model_path"):
+            return int(_read(_moved(Path(state["best_model_path"]), folder))["epoch"])
+    # Checkpoints of weights alone remember no callback.
+    if len(kept) == 1 and "callbacks" not in newest:
+        return int(_read(kept[0])["epoch"])
     raise _refusal(
-        f"--run {run}: no best epoch is known; it needs checkpoints/last.ckpt of a run with early stopping, or "
-        "checkpoints/best.ckpt"
+        f"--run {run}: no best epoch is known; it needs checkpoints/last.ckpt of a run with early stopping, or the "
+        "checkpoint of the best epoch, checkpoints/best.ckpt"
     )
+
+
+def _callback_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    return [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+
+
+def _moved(path: Path, folder: Path) -> Path:
+    """Return where the checkpoint `path` is now: `folder`, if it is there under the same name."""
+    here = folder / path.name
+    if not here.is_file() and not path.is_file():
+        raise _refusal(f"the best checkpoint is {path.name}, and it is neither in {folder} nor at {path}")
+    return here if here.is_file() else path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise _refusal(
+            f"{path} cannot be read as a checkpoint, safely; it may have been cut short: "
+            f"{type(error).__name__}: {reason}"
+        ) from error
+    if not isinstance(checkpoint, dict) or not {"epoch", "global_step"} <= checkpoint.keys():
+        raise _refusal(f"{path} is no checkpoint of a Lightning run: it does not say of which epoch it is")
+    return checkpoint
+
+
+def _check_data(path: Path, config: dict[str, Any], further: Sequence[str]) -> None:
+    """Refuse data whose validation images cannot join training."""
+    if any(word.startswith(("--data=", "--data.class_path")) or word == "--data" for word in further):
+        return
+    data = config.get("data") or {}
+    kind, arguments = data.get("class_path", "null"), data.get("init_args") or {}
+    if not kind.startswith("adv_lightning.data.") and "val_size" not in arguments:
+        raise _refusal(
+            f"{path}: data is {kind}, which takes no val_size, so refit cannot give its validation examples to "
+            "training: give it an argument val_size that may be 0, or run fit by hand on all data, with "
+            "--trainer.max_epochs set to the number of epochs"
+        )
+    probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    probe.add_argument("--data.root", "--data.init_args.root", dest="root", default=arguments.get("root"))
+    root = probe.parse_known_args(further)[0].root
+    if kind.endswith(".ImageFolderDataModule") and root is not None and Path(root, "val").is_dir():
+        raise _refusal(
+            f"{Path(root, 'val')} holds validation pictures, which refit would neither train on nor leave out: copy "
+            f"the pictures of {Path(root, 'val')} and {Path(root, 'train')} into one folder train of a new root, "
+            "and name it with --data.root"
+        )
+
+
+def _check_monitors(path: Path, config: dict[str, Any], further: Sequence[str]) -> None:
+    """Refuse what waits for a validation figure, since all data are trained on."""
+    model = (config.get("model") or {}).get("init_args") or {}
+    callbacks = (config.get("trainer") or {}).get("callbacks") or []
+    watchers = [
+        ("model.lr_scheduler", "a scheduler that needs no validation", model.get("lr_scheduler")),
+        *(
+            ("trainer.callbacks", "callbacks that need no validation, or null", callback)
+            for callback in (callbacks if isinstance(callbacks, list) else [callbacks])
+        ),
+    ]
+    for key, other, watcher in watchers:
+        names = (f"--{key}", f"--{key.replace('model.', 'model.init_args.')}")
+        arguments = (watcher.get("init_args") or {}) if isinstance(watcher, dict) else {}
+        if not str(arguments.get("monitor")).startswith("val") or any(word.startswith(names) for word in further):
+            continue
+        raise _refusal(
+            f"{path}: {key} has {watcher['class_path']}, which watches {arguments['monitor']}, and refit trains on all "
+            f"data, with no validation: name {other}, with --{key}, or run fit by hand"
+        )
+
+
+def _runs_near(place: Path) -> list[str]:
+    """Return the folders of the runs, at most five, that lie nearest to `place`: in it, or around it."""
+    for base in (place, *list(place.parents)[:2]):
+        runs = [base, *base.glob("version_*"), *base.glob("lightning_logs/version_*")]
+        runs = [run for run in runs if (run / "config.yaml").is_file()]
+        if runs:
+            return [str(run) for run in sorted(runs, key=lambda run: run.stat().st_mtime)[-5:]]
+    return []
 
 
 def _refusal(reason: str) -> SystemExit:

@@ -216,7 +216,7 @@ ERRORS = {
     "an unknown data module": (["fit", DIGITS, "--data=MNISTDataModul"], r"did you mean MNISTDataModule"),
     "an unknown command": (["fitt"], r"no 'fitt' \(did you mean fit\?\)"),
     "nothing said": (["fit"], r"backbone is not given; name a configuration"),
-    "a missing configuration": (["fit", "--config=nope.yaml"], r"File does not exist: .*nope\.yaml"),
+    "a missing configuration": (["fit", "--config=nope.yaml"], r"there is no file .*nope\.yaml"),
     "a missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], r"ckpt_path=nope\.ckpt: there is no such file"),
     "no checkpoint": (["test", f"--ckpt_path={ROOT / 'README.md'}"], r"this is no checkpoint"),
     "a word for eps": (["fit", DIGITS, "--model.attack.eps=abc"], r"eps='abc': give a finite number"),
@@ -257,3 +257,28 @@ def test_a_checkpoint_from_python_says_what_it_lacks(capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["test", "--ckpt_path=python.ckpt"])
     assert "backbone is not given" in capsys.readouterr().err
+
+
+def test_the_attack_judges_unless_another_is_named(best: str, tmp_path: Path) -> None:
+    assert figures_of(f"--ckpt_path={best}", "--model.attack.eps=0")["test/adv_error"] == pytest.approx(
+        figures_of(f"--ckpt_path={best}")["test/error"]
+    )
+    (tmp_path / "judge.yaml").write_text(f"ckpt_path: {best}\nmodel: {{attack: {{init_args: {{eps: 0}}}}}}")
+    figures = figures_of("--config=judge.yaml")
+    assert figures["test/adv_error"] == figures["test/error"]
+
+
+def test_a_bug_in_a_users_network_keeps_its_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "buggy.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def __init__(self, width: int = 3):\n        super().__init__()\n        raise ValueError('my own bug')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="my own bug"):
+        main(["fit", DIGITS, "--model.backbone.class_path=buggy.Net"])
+
+
+def test_the_nearest_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", f"--config={ROOT / 'configs' / 'digit.yaml'}"])
+    assert "did you mean digits.yaml" in capsys.readouterr().err

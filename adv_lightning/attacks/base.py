@@ -100,8 +100,12 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
         x, y = x.detach().clone().requires_grad_(), y.clone()
         logits = model(x)
         loss = loss_fn(logits, y)
-        (grad,), _ = gradients(loss, [x])
-    return InputGradient(logits.detach(), loss.detach(), per_example(grad, len(x)))
+        scale = None
+        if logits.dtype == torch.float16:
+            # A mean's small gradients would underflow in float16, and the sign of zero is zero.
+            scale = loss.new_tensor(min(len(x) * 2**10, 2**15), dtype=torch.float32)
+        (grad,), _ = gradients(loss, [x], scale=scale)
+    return InputGradient(logits.detach(), loss.detach(), per_example(grad, len(x), scale))
 
 
 @contextmanager
@@ -150,7 +154,7 @@ _NOT_DIFFERENTIABLE = (
 def per_example(grad: Tensor, batch_size: int, scale: Tensor | None = None) -> Tensor:
     """Turn the gradient of a (scaled) mean loss into each example's own; what is not finite becomes zero."""
     if scale is not None:
-        grad = grad / scale
+        grad = grad.float() / scale if grad.dtype == torch.float16 else grad / scale
     return torch.nan_to_num(grad * batch_size, nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -28,4 +28,4 @@ class FGSM(SingleStepAttack):
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
         assert grad is not None
-        return clip(torch.add(value, grad.sign(), alpha=self.eps), self.bounds)
+        return clip(torch.add(value, grad.sign().to(value.dtype), alpha=self.eps), self.bounds)

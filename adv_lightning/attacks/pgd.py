@@ -67,7 +67,7 @@ class PGD(Attack):
             x_adv = clip(x + self.eps * (2 * noise - 1), self.bounds)
         for _ in range(self.steps):
             grad = input_gradient(model, x_adv, y, loss_fn=loss_fn).grad
-            x_adv = torch.add(x_adv, grad.sign(), alpha=self.step_size).clamp(low, high)
+            x_adv = torch.add(x_adv, grad.sign().to(x_adv.dtype), alpha=self.step_size).clamp(low, high)
             x_adv = clip(x_adv, self.bounds)
         return x_adv
 

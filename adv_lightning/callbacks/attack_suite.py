@@ -9,21 +9,25 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from adv_lightning.attacks import PGD, Attack
+from adv_lightning.attacks import FGSM, PGD, Attack
 from adv_lightning.callbacks.record import test_record, write_json
 from adv_lightning.figures import share
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
 from adv_lightning.module import AdversarialModule
+
+_STEPS = 40
 
 
 class AttackSuite(Callback):
     """Judges the network in test under named attacks, beside the module's own, and prints them in one table.
 
     An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
-    beside it. The figures are logged as `test/<name>_error` and written to `metrics.json` in the run's directory.
+    beside it. Where nothing can stand beside the module's own attack, or there is none, a line says so. The
+    figures are logged as `test/<name>_error` and written to `metrics.json` in the run's directory.
 
     Args:
-        attacks: Attacks by name. Null: PGD of 40 steps at the eps and bounds of the module's `val_attack`.
+        attacks: Attacks by name. Null: FGSM, and PGD of 40 steps, at the eps and bounds of the module's
+            `val_attack`, each left out if that attack is the same, or PGD of more steps.
         max_samples: Judge only the first so many test examples under these attacks. Null: all.
 
     Raises:
@@ -81,6 +85,8 @@ class AttackSuite(Callback):
         directory = trainer.log_dir  # every process must ask: rank zero broadcasts it
         if trainer.is_global_zero:
             _print(self.rows)
+            if self.attacks is None and not self._figures:
+                _say_what_is_missing(module.val_attack)
             if directory is not None and trainer.loggers:
                 write_json(test_record(trainer, module, self.rows), directory, "metrics.json")
 
@@ -92,10 +98,31 @@ def _judged(pl_module: LightningModule) -> AdversarialModule:
 
 
 def _default_attacks(module: AdversarialModule) -> dict[str, Attack]:
-    eps = getattr(module.val_attack, "eps", None)
-    if eps is None or isinstance(module.val_attack, PGD):
+    own = module.val_attack
+    eps, bounds = getattr(own, "eps", None), getattr(own, "bounds", None)
+    if not isinstance(eps, int | float):
         return {}
-    return {"PGD": PGD(eps=eps, bounds=getattr(module.val_attack, "bounds", None))}
+    attacks: dict[str, Attack] = {}
+    if type(own) is not FGSM:
+        attacks["FGSM"] = FGSM(eps, bounds)
+    if not (type(own) is PGD and own.steps >= _STEPS):
+        attacks["PGD"] = PGD(eps, steps=_STEPS, bounds=bounds)
+    # The module's own attack has its row under the name of its class.
+    steps = {"FGSM": 1, "PGD": _STEPS}
+    return {f"{name}-{steps[name]}" if name == type(own).__name__ else name: attack for name, attack in attacks.items()}
+
+
+def _say_what_is_missing(own: Attack | None) -> None:
+    if own is None:
+        print(
+            "No attack judged the network, so nothing is known of adversarial examples. Name one: "
+            "--model.val_attack=FGSM --model.val_attack.eps=0.1"
+        )
+    elif not isinstance(getattr(own, "eps", None), int | float):
+        print(
+            f"{type(own).__name__} alone judged the network, and has no eps at which FGSM and PGD could stand beside "
+            "it. Name attacks in callbacks.attack_suite.attacks"
+        )
 
 
 def _row(name: str, attack: Attack | None, error: ErrorRate, confidence: MistakeConfidence | None) -> dict[str, Any]:

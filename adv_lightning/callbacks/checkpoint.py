@@ -43,7 +43,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.monitor = available(self.monitor, pl_module, type(self).__name__)
+        self.monitor = available(self.monitor, pl_module)
         super().setup(trainer, pl_module, stage)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -40,7 +40,7 @@ class AdversarialEarlyStopping(EarlyStopping):
         self.best_epoch: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.monitor = available(self.monitor, pl_module, type(self).__name__) or self.monitor
+        self.monitor = available(self.monitor, pl_module) or self.monitor
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,15 +68,11 @@ class AdversarialEarlyStopping(EarlyStopping):
             self._remember(trainer, before)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what training stopped on."""
-        if self.best_epoch is None:
-            return
+        """Say why training stopped, if it did, and which epoch was best."""
         if self.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
-            rank_zero_info(
-                f"Stopped after epoch {self.stopped_epoch}: {self.monitor} has not improved for {self.wait_count} "
-                f"checks. Best: {self.best_score.item():.4f} in epoch {self.best_epoch}."
-            )
-        else:
+            reason = (self.stopping_reason_message or "").removesuffix(" Signaling Trainer to stop.")
+            rank_zero_info(f"Stopped after epoch {self.stopped_epoch}: {reason}")
+        if self.best_epoch is not None:
             rank_zero_info(f"Best {self.monitor}: {self.best_score.item():.4f} in epoch {self.best_epoch}.")
 
     def state_dict(self) -> dict[str, Any]:
@@ -87,5 +83,9 @@ class AdversarialEarlyStopping(EarlyStopping):
         self.best_epoch = state_dict.get("best_epoch")
 
     def _remember(self, trainer: Trainer, before: Any) -> None:
+        current = trainer.callback_metrics.get(self.monitor, self.best_score)
+        reached = self.stopping_reason is EarlyStoppingReason.STOPPING_THRESHOLD
+        if reached and self.monitor_op(current, self.best_score.to(current.device)):
+            self.best_score = current.squeeze()  # Lightning stops without looking whether the figure is the best
         if self.best_score.to(before.device) != before:
             self.best_epoch = trainer.current_epoch

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 
-_NOT_UNITS_FIRST = (nn.Embedding, nn.EmbeddingBag, nn.modules.conv._ConvTransposeNd, nn.Bilinear)
+_ALLOWED = "linear, maxout and convolutional layers, not transposed"
 
 
 class MaxNorm(Callback):
@@ -24,7 +24,8 @@ class MaxNorm(Callback):
             convolutional layer.
 
     Raises:
-        ValueError: max_norm is not above 0, or a layer has no weight of two dimensions or more.
+        ValueError: max_norm is not above 0; a name in `layers` is of no such layer; there is no such layer; or the
+            weight of one is computed from other parameters (weight_norm, spectral_norm, pruning).
     """
 
     def __init__(self, max_norm: float, layers: list[str] | None = None) -> None:
@@ -39,16 +40,26 @@ class MaxNorm(Callback):
         backbone = pl_module.backbone if isinstance(getattr(pl_module, "backbone", None), nn.Module) else pl_module
         assert isinstance(backbone, nn.Module)
         modules = dict(backbone.named_modules())
-        if self.layers is None:
-            chosen = [m for m in modules.values() if not isinstance(m, _NOT_UNITS_FIRST)]
-            self._weights = [m.weight for m in chosen if _has_units(m)]
-        else:
-            self._weights = []
-            for name in self.layers:
-                if name not in modules or not _has_units(modules[name]):
-                    known = ", ".join(name for name, module in modules.items() if _has_units(module))
-                    raise ValueError(f"layers has {name!r}, which is no layer with a weight matrix: there are {known}")
-                self._weights.append(modules[name].weight)
+        known = [name for name, module in modules.items() if _has_units(module)]
+        if not known:
+            raise ValueError(
+                f"MaxNorm limits {_ALLOWED}, and the backbone has none: leave it out (callbacks.max_norm=null)"
+            )
+        chosen = known if self.layers is None else self.layers
+        for name in chosen:
+            if name not in known:
+                kind = f"a {type(modules[name]).__name__}" if name in modules else "no layer of the backbone"
+                raise ValueError(
+                    f"layers has {name!r}, which is {kind}; MaxNorm limits {_ALLOWED}: there are {', '.join(known)}"
+                )
+            if "weight" not in dict(modules[name].named_parameters(recurse=False)):
+                others = [other for other in known if other != name]
+                raise ValueError(
+                    f"the weight of the layer {name!r} is computed from other parameters (weight_norm, spectral_norm, "
+                    "pruning), so a limit on it would not last: take that off the layer, or name in `layers` those to "
+                    f"limit; other layers are {', '.join(others) or 'none'}"
+                )
+        self._weights = [modules[name].get_parameter("weight") for name in chosen]
         self._step = trainer.global_step
 
     def on_train_batch_end(
@@ -63,5 +74,7 @@ class MaxNorm(Callback):
 
 
 def _has_units(module: nn.Module) -> bool:
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, nn.Parameter) and weight.dim() >= 2
+    convolution = isinstance(module, nn.modules.conv._ConvNd)
+    return isinstance(module, nn.Linear) or (
+        convolution and not isinstance(module, nn.modules.conv._ConvTransposeNd)  # its weight is [in, out, ...]
+    )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from weakref import WeakSet
+
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 
 ADV_ERROR = "val/adv_error"
 CLEAN_ERROR = "val/error"
 
+_told: WeakSet[LightningModule] = WeakSet()
 
-def available(monitor: str | None, pl_module: LightningModule, watcher: str) -> str | None:
+
+def available(monitor: str | None, pl_module: LightningModule) -> str | None:
     """Return `monitor`, or the clean error, said once, where nothing attacks the module."""
     if monitor is None or not monitor.startswith("val/adv") or getattr(pl_module, "val_attack", None) is not None:
         return monitor
-    rank_zero_info(f"{watcher}: no attack judges the network, so it watches {CLEAN_ERROR} instead of {monitor}.")
+    if pl_module not in _told:
+        _told.add(pl_module)
+        rank_zero_info(f"No attack judges the network, so {CLEAN_ERROR} is watched instead of {monitor}.")
     return CLEAN_ERROR
 
 

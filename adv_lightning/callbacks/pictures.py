@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from adv_lightning.module import AdversarialModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class AdversarialPictures(Callback):
@@ -86,6 +88,8 @@ def draw(
         attacked: The same under attack.
         class_names: A name for each class; by default its number.
     """
+    from matplotlib.figure import Figure  # slow to import, and only this needs it
+
     figure = Figure(figsize=(0.5 + 1.25 * len(x), 6.0), layout="constrained")
     axes = figure.subplots(3, len(x), squeeze=False)
     name = (lambda k: str(k)) if class_names is None else (lambda k: class_names[k])

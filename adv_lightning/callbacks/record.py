@@ -18,11 +18,12 @@ from adv_lightning import __version__
 def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions."""
     datamodule = getattr(trainer, "datamodule", None)
+    training = _training(trainer)
     return {
         "test": rows,
         "mode": "eval",
-        "training": _training(trainer),
-        "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+        "training": training,
+        "seed": training["seed"],
         "model": dict(module.hparams),
         "data": {"class_path": _path(datamodule), **getattr(datamodule, "hparams", {})} if datamodule else None,
         "precision": str(trainer.precision),
@@ -48,13 +49,15 @@ def write_json(record: dict[str, Any], directory: str, name: str) -> None:
 
 
 def _training(trainer: Trainer) -> dict[str, Any]:
-    """Return how long the network judged was trained, as its checkpoint remembers it, or else this trainer."""
+    """Return how the network judged was trained, as its checkpoint remembers it, or else this process."""
+    seed = int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None
     path = trainer.ckpt_path
     if path is None or not Path(path).is_file():
         return {
             "epochs": trainer.current_epoch,
             "steps": trainer.global_step,
             "seconds": None,
+            "seed": seed,
             "checkpoint": None,
         }
     checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -65,6 +68,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "epochs": loops["fit_loop"]["epoch_progress"]["current"]["ready"] if loops else None,
         "steps": checkpoint["global_step"],
         "seconds": timer.get("time_elapsed", {}).get("train"),
+        "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
     }
 

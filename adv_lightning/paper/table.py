@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+DASH = "-"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 PUBLISHED = {
@@ -39,30 +40,62 @@ def replace_table(text: str, new: str) -> str:
 
 
 def _row(name: str, record: dict[str, Any]) -> str:
-    model, training = record["model"], record["training"]
-    backbone = model["backbone"]["init_args"]
-    rows = {row["name"]: row for row in record["test"]}
-    eps = model["attack"]["init_args"]["eps"]
-    mixture = "clean only" if model["alpha"] == 1 else f"alpha {model['alpha']:g}, FGSM eps {eps:g}"
+    training, rows = record["training"], record["test"]
+    clean = next(row for row in rows if row["attack"] is None)
     cells = [
         f"`{name}`",
-        f"maxout {backbone['units']} x {backbone['pieces']}, {backbone['layers']} layers",
-        mixture,
-        str(record["seed"]),
-        str(training["epochs"]),
-        f"{training['seconds'] / 60:.0f} min",
-        str(rows["clean"]["n"]),
-        f"{rows['clean']['error']:.2%}",
-        _judged(rows["FGSM"]),
-        _judged(rows["PGD"]),
+        _net(record["model"].get("backbone")),
+        _mixture(record["model"]),
+        _shown(record["seed"]),
+        _shown(training["epochs"]),
+        DASH if training["seconds"] is None else f"{training['seconds'] / 60:.0f} min",
+        str(clean["n"]),
+        f"{clean['error']:.2%}",
+        _judged(rows, "FGSM"),
+        _judged(rows, "PGD", steps=40),
         PUBLISHED.get(name, ""),
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _judged(row: dict[str, Any]) -> str:
-    confidence = row["confidence_on_mistakes"]
-    return f"{row['error']:.2%}" + ("" if confidence is None else f" ({confidence:.1%})")
+def _net(backbone: dict[str, Any] | None) -> str:
+    if backbone is None:  # a module built in Python does not describe it
+        return DASH
+    arguments = backbone.get("init_args") or {}
+    sizes = " x ".join(str(arguments[name]) for name in ("units", "pieces") if name in arguments)
+    layers = f", {arguments['layers']} layers" if "layers" in arguments else ""
+    return f"{_class(backbone)} {sizes}".strip() + layers
+
+
+def _mixture(model: dict[str, Any]) -> str:
+    attack = model["attack"]
+    if attack is None or model["alpha"] == 1:
+        return "clean only"
+    return f"alpha {model['alpha']:g}, {_class(attack)}{_eps(attack, ' eps ')}"
+
+
+def _judged(rows: list[dict[str, Any]], attack: str, **arguments: Any) -> str:
+    """Return the figures of the first row under `attack` with these arguments."""
+    for row in rows:
+        found = row["attack"]
+        if found and _class(found) == attack and arguments.items() <= found["init_args"].items():
+            confidence = row["confidence_on_mistakes"]
+            shown = "" if confidence is None else f" ({confidence:.1%})"
+            return f"{row['error']:.2%}{shown}{_eps(found, ', eps ')}"
+    return DASH
+
+
+def _class(described: dict[str, Any]) -> str:
+    return str(described["class_path"]).rsplit(".", 1)[-1]
+
+
+def _eps(attack: dict[str, Any], before: str) -> str:
+    eps = (attack.get("init_args") or {}).get("eps")
+    return "" if eps is None else f"{before}{eps:g}" if isinstance(eps, int | float) else f"{before}{eps}"
+
+
+def _shown(value: Any) -> str:
+    return DASH if value is None else str(value)
 
 
 def main() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.loggers import CSVLogger
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, AdversarialCheckpoint, AdversarialModule, Attack, AttackSuite
+from adv_lightning import FGSM, PGD, AdversarialCheckpoint, AdversarialModule, Attack, AttackSuite, SingleStepAttack
 from tests.helpers import Batches, Snapshot, batches, fit, mlp, quiet_trainer
 
 
@@ -67,17 +67,76 @@ def test_named_attacks_take_the_place_of_the_default() -> None:
     assert {"test/weak_error", "test/strong_error"} <= set(trainer.callback_metrics)
 
 
-def test_a_module_judged_by_pgd_needs_no_other() -> None:
+class Sideways(SingleStepAttack):
+    """Of no class that the suite knows: pushes every value up by eps."""
+
+    needs_grad = False
+
+    def __init__(self, eps: Any, bounds: tuple[float, float] | None = None) -> None:
+        super().__init__()
+        self.eps, self.bounds = eps, bounds
+
+    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+        return value + self.eps
+
+
+class StrongerPGD(PGD):
+    """No PGD to take for granted, although it is one."""
+
+
+OTHER_FGSM = type("FGSM", (Sideways,), {})
+
+
+@pytest.mark.parametrize(
+    ("own", "added"),
+    [
+        (FGSM(0.3, bounds=(-2, 2)), {"PGD": PGD(0.3, bounds=(-2, 2))}),
+        (PGD(0.3, steps=1), {"FGSM": FGSM(0.3), "PGD-40": PGD(0.3)}),
+        (PGD(0.3, steps=39, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD-40": PGD(0.3, bounds=(-2, 2))}),
+        (PGD(0.3, steps=40), {"FGSM": FGSM(0.3)}),
+        (PGD(0.3, steps=41), {"FGSM": FGSM(0.3)}),
+        (StrongerPGD(0.3, steps=41), {"FGSM": FGSM(0.3), "PGD": PGD(0.3)}),
+        (Sideways(0.3, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD": PGD(0.3, bounds=(-2, 2))}),
+        (OTHER_FGSM(0.3), {"FGSM-1": FGSM(0.3), "PGD": PGD(0.3)}),
+    ],
+)
+def test_fgsm_and_pgd_stand_beside_any_attack_of_an_eps(own: Attack, added: dict[str, Attack]) -> None:
     suite = AttackSuite()
-    judged(suite, PGD(0.3, steps=2))
-    assert [row["name"] for row in suite.rows] == ["clean", "PGD"]
+    module, trainer = judged(suite, own)
+    assert suite.rows == [
+        row_by_hand(module.backbone, "clean", None),
+        row_by_hand(module.backbone, type(own).__name__, own),
+        *(row_by_hand(module.backbone, name, attack) for name, attack in added.items()),
+    ]
+    logged = {name for name in trainer.callback_metrics if name.endswith("_error") and name != "test/adv_error"}
+    assert logged == {f"test/{name}_error" for name in added}
 
 
-def test_without_an_attack_the_clean_row_stands_alone() -> None:
+def test_without_an_attack_the_clean_row_stands_alone_and_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     suite = AttackSuite()
     module = AdversarialModule(mlp(), None)
     quiet_trainer(callbacks=[suite]).test(module, loader(), verbose=False)
     assert suite.rows == [row_by_hand(module.backbone, "clean", None)]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("No attack judged the network")
+    assert "--model.val_attack=FGSM --model.val_attack.eps=" in last
+
+
+def test_an_attack_without_a_number_for_eps_stands_alone_and_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    suite = AttackSuite()
+    judged(suite, Sideways(torch.full((6,), 0.1)))
+    assert [row["name"] for row in suite.rows] == ["clean", "Sideways"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Sideways alone judged the network")
+
+
+@pytest.mark.parametrize(("own", "attacks"), [(FGSM(0.1), None), (PGD(0.1), None), (None, {}), (None, {"a": FGSM(1)})])
+def test_nothing_is_said_where_something_stands_beside_or_the_user_chose(
+    own: Attack | None, attacks: dict[str, Attack] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = AdversarialModule(mlp(), own)
+    quiet_trainer(callbacks=[AttackSuite(attacks)]).test(module, loader(), verbose=False)
+    assert "judged the network" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("samples", [3, 8, 11, 29, 1000])
@@ -145,7 +204,35 @@ def test_the_record_knows_how_long_a_checkpoint_was_trained(when: str, tmp_path:
     trainer = quiet_trainer(callbacks=[AttackSuite(), checkpoint], enable_checkpointing=True, logger=logger)
     trainer.test(module, loader(), ckpt_path=path, verbose=False)
     record = json.loads((Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8"))
+    del record["training"]["seed"]
     assert record["training"] == {"epochs": 3, "steps": 12, "seconds": None, "checkpoint": "last.ckpt"}
+
+
+@pytest.mark.parametrize(("stored", "seed"), [({"adv_lightning_seed": 5}, 5), ({"adv_lightning_seed": None}, None)])
+def test_the_records_seed_is_that_of_the_training(
+    stored: dict[str, Any], seed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recorded_seeds(stored, tmp_path, monkeypatch) == (seed, seed)
+
+
+def test_a_checkpoint_that_knows_no_seed_leaves_that_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert recorded_seeds({}, tmp_path, monkeypatch) == (7, 7)
+
+
+def recorded_seeds(stored: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The seeds that a test in a process of seed 7 records of a checkpoint."""
+    monkeypatch.setenv("PL_GLOBAL_SEED", "7")
+    module, logger = AdversarialModule(mlp(), FGSM(0.1)), CSVLogger(folder)
+    fit(module, batches(1)).save_checkpoint(folder / "a.ckpt")
+    checkpoint = torch.load(folder / "a.ckpt", weights_only=True)
+    checkpoint.pop("adv_lightning_seed", None)
+    torch.save(checkpoint | stored, folder / "a.ckpt")
+    trainer = quiet_trainer(callbacks=[AttackSuite({})], logger=logger)
+    trainer.test(module, loader(), ckpt_path=folder / "a.ckpt", verbose=False)
+    record = json.loads((Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8"))
+    return record["seed"], record["training"]["seed"]
 
 
 def test_without_a_logger_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

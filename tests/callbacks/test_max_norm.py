@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
@@ -96,6 +97,63 @@ def test_a_bad_name_lists_the_good_ones(layer: str) -> None:
     module = AdversarialModule(Net(), FGSM(0.1))
     with pytest.raises(ValueError, match=f"layers has '{layer}'.* there are conv, maxout, head"):
         fit(module, loader(1), callbacks=[MaxNorm(1.0, [layer])])
+
+
+class Mixed(nn.Module):
+    """Layers of many kinds, of which the head and the convolution have units first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(1, 4, 1)
+        self.up = nn.ConvTranspose2d(4, 2, 1)
+        self.norm = nn.LayerNorm([2, 4, 4])
+        self.head = nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.up(self.conv(x))).flatten(1))
+
+
+def test_limits_no_layer_of_another_kind() -> None:
+    net, before = Mixed(), Before()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.mul_(20)
+    module = AdversarialModule(net, FGSM(0.1), optimizer=partial(torch.optim.SGD, lr=1e-6))
+    fit(module, loader(1), callbacks=[before, MaxNorm(0.5)])
+    changed = [name for name, p in net.named_parameters() if not torch.equal(p, before.state[name])]
+    assert changed == ["conv.weight", "head.weight"]
+
+
+@pytest.mark.parametrize(("layer", "kind"), [("up", "ConvTranspose2d"), ("norm", "LayerNorm")])
+def test_a_named_layer_of_another_kind_is_refused(layer: str, kind: str) -> None:
+    message = f"layers has '{layer}', which is a {kind}; MaxNorm limits linear, .*: there are conv, head"
+    with pytest.raises(ValueError, match=message):
+        fit(AdversarialModule(Mixed(), FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0, ["head", layer])])
+
+
+def test_a_backbone_without_such_a_layer_is_refused() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(1, 3, 4), nn.AvgPool2d(7), nn.Flatten())
+    with pytest.raises(ValueError, match=r"the backbone has none: leave it out \(callbacks\.max_norm=null\)"):
+        fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0)])
+
+
+@pytest.mark.parametrize("layers", [None, ["maxout", "head"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.nn.utils.parametrizations.weight_norm,
+        torch.nn.utils.parametrizations.spectral_norm,
+        partial(torch.nn.utils.prune.l1_unstructured, name="weight", amount=0.5),
+    ],
+)
+def test_a_computed_weight_is_refused_by_the_layers_name(change: Any, layers: list[str] | None) -> None:
+    net = Net()
+    change(net.head)
+    with pytest.raises(ValueError, match=r"weight of the layer 'head' is computed .* other layers are conv, maxout"):
+        fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0, layers)])
+    fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(0.1, ["conv", "maxout"])])
+    assert net.conv.weight.flatten(1).norm(dim=1).max() <= 0.1 + 1e-6
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])

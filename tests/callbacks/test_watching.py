@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,62 @@ def test_a_checkpoint_is_of_the_epoch_that_was_measured(tmp_path: Path) -> None:
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 6
 
 
+@pytest.mark.parametrize(
+    ("figures", "arguments", "lines"),
+    [
+        (
+            FIGURES,
+            {"patience": 2},
+            [
+                r"Stopped after epoch 3: .*val/adv_error did not improve in the last 2 records\..*",
+                r"Best val/adv_error: 0\.7000 in epoch 1\.",
+            ],
+        ),
+        (
+            FIGURES,
+            {"stopping_threshold": 0.65},
+            [
+                r"Stopped after epoch 4: Stopping threshold reached: val/adv_error = 0\.6.* < 0\.65\.",
+                r"Best val/adv_error: 0\.6000 in epoch 4\.",
+            ],
+        ),
+        (
+            [0.5, 0.6, 0.95],
+            {"divergence_threshold": 0.9},
+            [
+                r"Stopped after epoch 2: Divergence threshold reached: val/adv_error = 0\.9.*",
+                r"Best val/adv_error: 0\.5000 in epoch 0\.",
+            ],
+        ),
+        ([float("nan"), 0.5], {}, [r"Stopped after epoch 0: .*val/adv_error = nan is not finite\..*"]),
+        ([0.5, 0.4, 0.45], {}, [r"Best val/adv_error: 0\.4000 in epoch 1\."]),
+    ],
+)
+def test_says_the_true_reason_and_the_best_epoch(
+    figures: list[float], arguments: dict[str, Any], lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("adv_lightning.callbacks.early_stopping.rank_zero_info", said.append)
+    run(Scripted(figures), AdversarialEarlyStopping(**arguments))
+    assert len(said) == len(lines)
+    for text, line in zip(said, lines, strict=True):
+        assert re.fullmatch(line, text), text
+
+
+@pytest.mark.parametrize(("figures", "best"), [([0.9, 0.4, 0.1], 1), ([0.3], 0), ([0.9, 0.4, 0.45], 1)])
+def test_the_figure_that_reaches_the_threshold_is_the_best(figures: list[float], best: int) -> None:
+    stopping = AdversarialEarlyStopping(stopping_threshold=0.5, min_delta=0.6)
+    run(Scripted(figures), stopping)
+    assert (stopping.best_epoch, stopping.best_score.item()) == (best, pytest.approx(figures[best]))
+    assert stopping.stopped_epoch == best
+
+
+def test_past_the_threshold_only_a_lower_figure_is_better() -> None:
+    stopping = AdversarialEarlyStopping(stopping_threshold=0.5)
+    run(Scripted([0.9, 0.4, 0.45, 0.3, 0.35]), stopping, min_epochs=5)
+    assert (stopping.best_epoch, stopping.best_score.item()) == (3, pytest.approx(0.3))
+
+
 def test_state_comes_back() -> None:
     first = AdversarialEarlyStopping(patience=3)
     run(Scripted(FIGURES), first, max_epochs=4)
@@ -116,10 +173,7 @@ def test_without_an_attack_both_watch_the_clean_error_and_say_so_once(
     assert (stopping.best_epoch, stopping.monitor, checkpoint.monitor) == (1, "val/error", "val/error")
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
     trainer.validate(module, batches(1), verbose=False)
-    assert said.lines == [
-        f"{watcher}: no attack judges the network, so it watches val/error instead of val/adv_error."
-        for watcher in ("AdversarialEarlyStopping", "AdversarialCheckpoint")
-    ]
+    assert said.lines == ["No attack judges the network, so val/error is watched instead of val/adv_error."]
 
 
 def test_a_judge_alone_is_watched() -> None:

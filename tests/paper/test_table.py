@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightning.pytorch.loggers import CSVLogger
 
+from adv_lightning import PGD, AdversarialModule, AttackSuite
 from adv_lightning.paper.table import BEGIN, END, replace_table, table
 from tests.conftest import ROOT
+from tests.helpers import batches, mlp, quiet_trainer
 
 
 def test_readme_shows_what_results_hold() -> None:
@@ -18,14 +22,88 @@ def test_readme_shows_what_results_hold() -> None:
     )
 
 
+def described(name: str, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"adv_lightning.{name}", "init_args": arguments}
+
+
+def judged(attack: dict[str, Any] | None, error: float, confidence: float | None = None) -> dict[str, Any]:
+    return {"name": "any", "attack": attack, "error": error, "confidence_on_mistakes": confidence, "n": 10000}
+
+
+CLEAN = judged(None, 0.0123)
+MAXOUT = described("models.MaxoutMLP", units=240, pieces=5, layers=2, dropout=0.5)
+PUBLISHED_NET = {"backbone": MAXOUT, "attack": described("FGSM", eps=0.25, bounds=None), "alpha": 0.5}
+
+
+def cells(folder: Path, model: dict[str, Any], *rows: dict[str, Any], seconds: float | None = 3540.0) -> dict[str, str]:
+    """The one row of the table of a record, by the head of its columns."""
+    training = {"epochs": 117, "steps": 58500, "seconds": seconds, "seed": 3, "checkpoint": "best.ckpt"}
+    record = {"test": [CLEAN, *rows], "training": training, "seed": 3, "model": model}
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(folder).splitlines()]
+    assert len(lines) == 3
+    return dict(zip(lines[0], lines[2], strict=True))
+
+
 def test_a_row_for_every_run(tmp_path: Path) -> None:
-    record = json.loads(next((ROOT / "results").glob("*.json")).read_text(encoding="utf-8"))
-    record["test"][0]["error"] = 0.0123
-    for name in ("one", "two"):
-        (tmp_path / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
+    cells(tmp_path, PUBLISHED_NET)
+    (tmp_path / "again.json").write_text((tmp_path / "run.json").read_text(encoding="utf-8"), encoding="utf-8")
     rows = table(tmp_path).splitlines()[2:]
-    assert [row.split("|")[1].strip() for row in rows] == ["`one`", "`two`"]
+    assert [row.split("|")[1].strip() for row in rows] == ["`again`", "`run`"]
     assert all("1.23%" in row for row in rows)
+
+
+def test_a_row_says_what_was_trained_and_what_was_tested(tmp_path: Path) -> None:
+    fgsm = judged(described("FGSM", eps=0.25), 0.1791, 0.814)
+    pgd = judged(described("PGD", eps=0.125, steps=40), 0.9, 0.95)
+    assert cells(tmp_path, PUBLISHED_NET, fgsm, pgd) == {
+        "run": "`run`",
+        "net": "MaxoutMLP 240 x 5, 2 layers",
+        "trained on": "alpha 0.5, FGSM eps 0.25",
+        "seed": "3",
+        "epochs": "117",
+        "time": "59 min",
+        "n": "10000",
+        "clean": "1.23%",
+        "FGSM (conf.)": "17.91% (81.4%), eps 0.25",
+        "PGD-40 (conf.)": "90.00% (95.0%), eps 0.125",
+        "paper": "",
+    }
+
+
+def test_a_net_of_another_kind_without_an_attack_has_its_row(tmp_path: Path) -> None:
+    model = {"backbone": {"class_path": "adv_lightning.models.SoftmaxRegression"}, "attack": None, "alpha": 0.5}
+    row = cells(tmp_path, model, judged(described("FGSM", eps=0.1), 0.5), seconds=None)
+    assert (row["net"], row["trained on"], row["time"]) == ("SoftmaxRegression", "clean only", "-")
+    assert (row["FGSM (conf.)"], row["PGD-40 (conf.)"]) == ("50.00%, eps 0.1", "-")
+
+
+def test_pgd_of_other_steps_is_not_shown_for_pgd_of_40(tmp_path: Path) -> None:
+    weak = judged(described("PGD", eps=0.25, steps=3), 0.3)
+    row = cells(tmp_path, PUBLISHED_NET | {"alpha": 1}, weak)
+    assert (row["trained on"], row["FGSM (conf.)"], row["PGD-40 (conf.)"]) == ("clean only", "-", "-")
+    assert cells(tmp_path, PUBLISHED_NET, weak, judged(described("PGD", eps=0.25, steps=40), 0.7))[
+        "PGD-40 (conf.)"
+    ] == ("70.00%, eps 0.25")
+
+
+def test_a_net_built_in_python_and_an_attack_of_the_users_own_have_their_row(tmp_path: Path) -> None:
+    model = {"attack": {"class_path": "mine.Blur", "init_args": {"radius": 2}}, "alpha": 0}
+    row = cells(tmp_path, model)
+    assert (row["net"], row["trained on"]) == ("-", "alpha 0, Blur")
+
+
+def test_reads_what_a_test_run_writes(tmp_path: Path) -> None:
+    suite, logger = AttackSuite(), CSVLogger(tmp_path)
+    module = AdversarialModule(mlp(), PGD(0.3, steps=2))
+    quiet_trainer(callbacks=[suite], logger=logger).test(module, batches(1), verbose=False)
+    record = (Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8")
+    (tmp_path / "run.json").write_text(record, encoding="utf-8")
+    row = table(tmp_path).splitlines()[2]
+    for name in ("clean", "FGSM", "PGD-40"):
+        error = next(row["error"] for row in suite.rows if row["name"] == name)
+        assert f" {error:.2%}" in row
+    assert "alpha 0.5, PGD eps 0.3" in row
 
 
 def test_markers_are_needed() -> None:

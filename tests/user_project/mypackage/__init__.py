@@ -66,3 +66,23 @@ class Mine(AdversarialModule):
 
     def configure_optimizers(self):
         return torch.optim.RMSprop(self.parameters(), lr=1e-3)
+
+
+class TakesNothing(BatchNormNet):
+    def __init__(self):
+        super().__init__(8)
+
+
+class TakesClasses(torch.nn.Module):
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, num_classes)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+class TakesBoth(TakesClasses):
+    def __init__(self, num_classes: int, input_shape: tuple[int, int, int], scale: float = 1.0):
+        super().__init__(num_classes)
+        self.input_shape = input_shape
