@@ -84,7 +84,8 @@ class StrongerPGD(PGD):
     """No PGD to take for granted, although it is one."""
 
 
-OTHER_FGSM = type("FGSM", (Sideways,), {})
+# Local by its name: a second FGSM at the top of a module would make the command line's short name ambiguous.
+OTHER_FGSM = type("FGSM", (Sideways,), {"__qualname__": "other.<locals>.FGSM"})
 
 
 @pytest.mark.parametrize(
