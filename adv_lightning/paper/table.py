@@ -45,7 +45,7 @@ def _row(name: str, record: dict[str, Any]) -> str:
     cells = [
         f"`{name}`",
         _net(record["model"].get("backbone")),
-        _mixture(record["model"]),
+        _mixture(record["model"]) + _whole(record.get("data")),
         _shown(record["seed"]),
         _shown(training["epochs"]),
         DASH if training["seconds"] is None else f"{training['seconds'] / 60:.0f} min",
@@ -72,6 +72,10 @@ def _mixture(model: dict[str, Any]) -> str:
     if attack is None or model["alpha"] == 1:
         return "clean only"
     return f"alpha {model['alpha']:g}, {_class(attack)}{_eps(attack, ' eps ')}"
+
+
+def _whole(data: dict[str, Any] | None) -> str:
+    return ", no image kept for validation" if data is not None and data.get("val_size") == 0 else ""
 
 
 def _judged(rows: list[dict[str, Any]], attack: str, **arguments: Any) -> str:

@@ -110,3 +110,8 @@ def test_markers_are_needed() -> None:
     assert replace_table(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\nnew\n{END}\nb"
     with pytest.raises(ValueError, match="markers"):
         replace_table("no markers", "new")
+
+
+def test_a_refit_says_that_nothing_was_kept_for_validation() -> None:
+    rows = table(ROOT / "results").splitlines()
+    assert [row.split("|")[1].strip() for row in rows if "no image kept" in row] == ["`mnist_maxout_adv_refit`"]
