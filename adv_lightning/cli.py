@@ -162,8 +162,14 @@ class AdversarialCLI(LightningCLI):
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(*args, **kwargs)
-        # The table of the attack suite says the same, and more.
-        self._subcommand_parsers["test"].set_defaults({"verbose": False})
+        if "test" in self._commands:
+            # The table of the attack suite says the same, and more.
+            self._commands["test"].set_defaults({"verbose": False})
+
+    @property
+    def _commands(self) -> dict[str, LightningArgumentParser]:
+        """The parsers of the commands; with `run=False` there are none."""
+        return getattr(self, "_subcommand_parsers", {})
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = sys.argv[1:] if args is None else args
@@ -175,7 +181,7 @@ class AdversarialCLI(LightningCLI):
             # `refit` and callers from Python pass arguments on purpose.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
-        model = self.config[self.config["subcommand"]].get("model")
+        model = self.config.get(f"{self.config.get('subcommand')}.model")
         if self._remembered and model and _same(model.get("init_args.val_attack"), self._remembered):
             # Nobody spoke of it: it means the attack again, whatever that is now.
             model["init_args.val_attack"] = None
@@ -194,7 +200,7 @@ class AdversarialCLI(LightningCLI):
             }
         except Exception as error:
             parser.error(f"--ckpt_path={path}: it cannot be read as a checkpoint, safely: {_first_line(error)}")
-        for command, subparser in self._subcommand_parsers.items():
+        for command, subparser in self._commands.items():
             model = copy.deepcopy(known["model"])
             if model and command != "fit" and model["init_args"].get("val_attack") is None:
                 # So that --model.val_attack.eps has a class to belong to.
@@ -216,7 +222,7 @@ class AdversarialCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer", default={})
-        fitting = self.subcommand == "fit"
+        fitting = self.subcommand in ("fit", None)
         if not fitting:
             # Only training needs the state of the callbacks that a checkpoint was made with.
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
@@ -229,6 +235,8 @@ class AdversarialCLI(LightningCLI):
         named = self._get(self.config_init, "callbacks").callbacks
         if not fitting or config.get("enable_checkpointing") is False:
             named = [callback for callback in named if not isinstance(callback, AdversarialCheckpoint)]
+        if self.subcommand == "test" and not any(isinstance(callback, AttackSuite) for callback in named):
+            self.config_init["test"]["verbose"] = True  # or nothing would be printed
         own = config.get("callbacks") or []
         timer = Timer(duration=config.get("max_time"))
         kwargs["callbacks"] = [*named, timer, *(own if isinstance(own, list) else [own])]

@@ -282,3 +282,15 @@ def test_the_nearest_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", f"--config={ROOT / 'configs' / 'digit.yaml'}"])
     assert "did you mean digits.yaml" in capsys.readouterr().err
+
+
+def test_without_commands_it_builds_and_runs_nothing(elsewhere: Path) -> None:
+    cli = AdversarialCLI(args=[DIGITS, *TINY, "--model.alpha=0.25"], run=False)
+    assert cli.trainer.global_step == 0
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule)
+    assert (cli.model.alpha, cli.trainer.global_step) == (0.25, 4)
+
+
+def test_figures_are_printed_without_the_attack_suite_too(best: str, capsys: pytest.CaptureFixture[str]) -> None:
+    figures_of(f"--ckpt_path={best}", "--callbacks.attack_suite=null")
+    assert "test/adv_error" in capsys.readouterr().out
