@@ -53,27 +53,40 @@ class Means:
     """Means of the parts of the objective over steps, kept on the device until they are logged."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.steps = 0
+        self._sums: dict[str, Tensor] = {}
+        self._pending: dict[str, list[Tensor]] = {}
+        self._steps = 0
 
     def add(self, total: Tensor, objective: Objective) -> None:
         """Add one step: its total loss, detached, and the parts of its objective."""
         parts = {"loss": total, "clean_loss": objective.clean, "adv_loss": objective.adversarial}
-        # Sums in half precision would soon stand still.
-        self._add({k: v.to(torch.promote_types(v.dtype, torch.float32)) for k, v in parts.items() if v is not None}, 1)
+        for name, value in parts.items():
+            if value is not None:
+                self._pending.setdefault(name, []).append(value)
+        self._steps += 1
+        if self._steps % 64 == 0:  # rarely, as each addition costs a small net a measurable part of its step
+            self._fold()
 
     def join(self, other: Means) -> None:
         """Add the steps of another."""
-        self._add(other.sums, other.steps)
+        other._fold()
+        self._add(other._sums)
+        self._steps += other._steps
 
     def named(self, pattern: str) -> dict[str, Tensor]:
         """Return the means under names such as "train/{}"."""
-        return {pattern.format(name): value / self.steps for name, value in self.sums.items()}
+        self._fold()
+        return {pattern.format(name): value / self._steps for name, value in self._sums.items()}
 
-    def _add(self, sums: dict[str, Tensor], steps: int) -> None:
+    def _fold(self) -> None:
+        pending, self._pending = self._pending, {}
+        stacked = {name: torch.stack(values) for name, values in pending.items()}
+        # Sums in half precision would be coarse.
+        self._add({k: v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for k, v in stacked.items()})
+
+    def _add(self, sums: dict[str, Tensor]) -> None:
         for name, value in sums.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.steps += steps
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
 
 
 def share(samples: int | None, rank: int, world_size: int, seen: int, batch: int) -> int:

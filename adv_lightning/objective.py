@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -93,10 +95,12 @@ def adversarial_objective(
         scale: A GradScaler's factor, a scalar tensor: the inner gradient carries it, so that half precision does
             not underflow, and it is divided out again.
         replay: False keeps the clean pass's graph until `total` is differentiated, at the price of half a backward
-            pass and of memory. It is needed where parameters are sharded, and taken where they have hooks.
+            pass and of memory. It is needed where parameters are sharded, and taken where they have hooks and where
+            a rule is differentiable: then x_adv is no constant, and training goes through its gradient too.
 
     Raises:
-        ValueError: the loss does not depend differentiably on the value of a site.
+        ValueError: the loss does not depend differentiably on the value of a site, or a rule is differentiable and
+            the model compiled.
     """
     passes = passes or Passes()
     active = [site for site in sites if site.rule is not None]
@@ -106,7 +110,7 @@ def adversarial_objective(
         return Objective(loss, clean=loss.detach(), logits=logits.detach())
 
     clean: _Clean | None = None
-    directions: dict[PerturbationSite, Tensor] = {}
+    directions: Mapping[PerturbationSite, Tensor] = {}
     climbing = [site for site in active if site.needs_grad]
     if climbing and passes.crafting == "eval":
         with eval_mode(model):
@@ -117,13 +121,13 @@ def adversarial_objective(
         params = [p for p in model.parameters() if p.requires_grad] if alpha > 0 else []
         # autograd.grad fires these hooks, and the replay would fire them again.
         hooked = any(p._backward_hooks for p in params)
-        # The gradient carries alpha from the start, so that the replay need not multiply by it.
-        weight = scale if alpha == 0 else x.new_tensor(alpha) if scale is None else alpha * scale
-        clean = _linearise(model, x, y, loss_fn, climbing, params, scale=weight, replay=replay and not hooked)
+        clean = _linearise(
+            model, x, y, loss_fn, climbing, params, weight=alpha or 1, scale=scale, replay=replay and not hooked
+        )
         directions = clean.directions
     elif alpha > 0:
         logits = model(x)
-        clean = _Clean(logits, loss_fn(logits, y), {})
+        clean = _Clean(logits, loss_fn(logits, y))
 
     # Without a clean pass in train mode the perturbed one is all that the statistics ever see.
     frozen = frozen_statistics(model) if passes.statistics == "clean" and clean is not None else nullcontext()
@@ -135,8 +139,13 @@ def adversarial_objective(
     adversarial = loss_fn(adversarial_logits, y)
     if clean is None or alpha == 0:
         return Objective(adversarial, None, adversarial.detach(), None, adversarial_logits.detach())
+    known, total = alpha * clean.loss, (1 - alpha) * adversarial
+    if clean.grads is None:
+        total = known + total
+    else:
+        total = ReplayGradient.apply(total, known, scale, clean.grads, *clean.params)
     return Objective(
-        total=alpha * clean.loss + (1 - alpha) * adversarial,
+        total=total,
         clean=clean.loss.detach(),
         adversarial=adversarial.detach(),
         logits=clean.logits.detach(),
@@ -145,11 +154,16 @@ def adversarial_objective(
 
 
 class _Clean(NamedTuple):
-    """The clean pass: its logits, its loss with the gradient of the parameters, and the sites' directions."""
+    """The clean pass: its logits, its loss and the sites' directions.
+
+    `grads` are those of `weight * loss` by `params`, to be replayed; None where the loss still has its graph.
+    """
 
     logits: Tensor
     loss: Tensor
-    directions: dict[PerturbationSite, Tensor]
+    directions: Mapping[PerturbationSite, Tensor] = MappingProxyType({})
+    grads: list[Tensor] | None = None
+    params: Sequence[Tensor] = ()
 
 
 def _linearise(
@@ -160,6 +174,7 @@ def _linearise(
     sites: Sequence[PerturbationSite],
     params: Sequence[Tensor] = (),
     *,
+    weight: float = 1,
     scale: Tensor | None,
     replay: bool = True,
 ) -> _Clean:
@@ -170,30 +185,61 @@ def _linearise(
             x_seen = stack.enter_context(site.recorded(x_seen))
         logits = model(x_seen)
         loss = loss_fn(logits, y)
-    if not params:
-        values, _ = gradients(loss, [site.take() for site in sites], scale=scale)
-    elif not replay:
-        values, _ = gradients(loss, [site.take() for site in sites], scale=scale, retain_graph=True)
-    else:
-        values, grads = gradients(loss, [site.take() for site in sites], params, scale=scale)
-        # A parameter that the loss does not reach stays out, so that DDP's search for unused ones sees the truth.
-        reached = [(p, g) for p, g in zip(params, grads, strict=True) if g is not None]
-        loss = ReplayGradient.apply(loss.detach(), scale, [g for _, g in reached], *[p for p, _ in reached])
-    directions = {s: per_example(g, len(x), scale) for s, g in zip(sites, values, strict=True)}
-    return _Clean(logits, loss, directions)
+    differentiable = any(site.differentiable for site in sites)
+    if differentiable:
+        _check_twice_differentiable(model)
+    replay = bool(params) and replay and not differentiable
+    # The gradients carry the weight from the start, so that the replay need not multiply by it.
+    factor = weight if scale is None else weight * scale
+    values, found = gradients(
+        loss,
+        [site.take() for site in sites],
+        params if replay else (),
+        scale=factor,
+        retain_graph=bool(params) and not replay,
+        create_graph=differentiable,
+    )
+    directions = {s: per_example(g, len(x), factor) for s, g in zip(sites, values, strict=True)}
+    if not replay:
+        return _Clean(logits, loss, directions)
+    # A parameter that the loss does not reach stays out, so that DDP's search for unused ones sees the truth.
+    reached = [(g, p) for g, p in zip(found, params, strict=True) if g is not None]
+    grads = _cut_loose([g for g, _ in reached])
+    return _Clean(logits.detach(), loss.detach(), directions, grads, [p for _, p in reached])
+
+
+def _check_twice_differentiable(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+            raise ValueError(
+                f"{name or type(model).__name__!r} is compiled, and torch.compile has no second derivative, which "
+                "training through a differentiable perturbation needs: leave out the compilation, or differentiable"
+            )
+
+
+def _cut_loose(grads: list[Tensor]) -> list[Tensor]:
+    """Return the gradients such that autograd adds to them in place wherever nothing else shares their memory."""
+    # That of a linear layer is a transpose, and a view holds on to its base: autograd would take the memory for
+    # shared, and make a third set of gradients as the sum of two.
+    bases = [g if g._base is None else g._base for g in grads]
+    holders = Counter(map(id, bases))
+    return [g.detach() if holders[id(base)] == 1 else g for g, base in zip(grads, bases, strict=True)]
 
 
 class ReplayGradient(torch.autograd.Function):
-    """A loss whose gradient with respect to the parameters is already known.
+    """The sum of a loss and of a known number whose gradient by the parameters is known as well.
 
-    `apply(loss, scale, grads, *params)` returns `loss`; differentiating it hands each parameter its part of `grads`,
-    times the incoming gradient and divided by `scale` (None: 1), without another pass through the network.
+    `apply(loss, known, scale, grads, *params)` returns `loss + known`. Differentiating it hands each parameter its part
+    of `grads`, times the incoming gradient and divided by `scale` (None: 1), without another pass through the network.
+    It does so before `loss` is differentiated, so that each gradient of `loss` is added and let go of as it arrives.
     """
 
     @staticmethod
-    def forward(ctx: Any, loss: Tensor, scale: Tensor | None, grads: list[Tensor], *params: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, loss: Tensor, known: Tensor, scale: Tensor | None, grads: list[Tensor], *params: Tensor
+    ) -> Tensor:
         ctx.scale, ctx.grads = scale, grads
-        return loss.view_as(loss)
+        return loss + known
 
     @staticmethod
     @once_differentiable
@@ -207,8 +253,8 @@ class ReplayGradient(torch.autograd.Function):
         # Let go of them, so that the engine may add to them in place.
         grads, ctx.grads = ctx.grads, None
         if factor.device.type == "cpu" and factor == 1:  # on another device asking would wait for it
-            return None, None, None, *grads
-        return None, None, None, *torch._foreach_mul(grads, factor)
+            return grad_output, None, None, None, *grads
+        return grad_output, None, None, None, *torch._foreach_mul(grads, factor)
 
 
 class _Draws:

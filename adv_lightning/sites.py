@@ -29,6 +29,11 @@ class PerturbationSite:
         """Whether the rule follows a gradient."""
         return self.rule is not None and self.rule.needs_grad
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether training goes through the perturbation too."""
+        return getattr(self.rule, "differentiable", False)
+
     @contextmanager
     def recorded(self, x: Tensor) -> Iterator[Tensor]:
         """Around the clean pass: put the tensor to differentiate by into `value`."""

@@ -70,6 +70,8 @@ class SingleStepAttack(Attack):
     """An attack of one gradient and one rule. Training uses the rule alone; override `step`, not `forward`."""
 
     needs_grad = True
+    differentiable = False
+    """Whether training goes through the perturbation, by double backward."""
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
         """Perturb `value` along the gradient of each example's own loss, [B, ...] as `value`."""
@@ -100,10 +102,8 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
         x, y = x.detach().clone().requires_grad_(), y.clone()
         logits = model(x)
         loss = loss_fn(logits, y)
-        scale = None
-        if logits.dtype == torch.float16:
-            # A mean's small gradients would underflow in float16, and the sign of zero is zero.
-            scale = loss.new_tensor(min(len(x) * 2**10, 2**15), dtype=torch.float32)
+        # A mean's small gradients would underflow in float16, and the sign of zero is zero.
+        scale = min(len(x) * 2**10, 2**15) if logits.dtype == torch.float16 else 1
         (grad,), _ = gradients(loss, [x], scale=scale)
     return InputGradient(logits.detach(), loss.detach(), per_example(grad, len(x), scale))
 
@@ -121,8 +121,9 @@ def gradients(
     values: Sequence[Tensor],
     params: Sequence[Tensor] = (),
     *,
-    scale: Tensor | None = None,
+    scale: Tensor | float = 1,
     retain_graph: bool = False,
+    create_graph: bool = False,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
     """Differentiate `scale * loss` once, by perturbed values and by parameters; None where one is not reached.
 
@@ -134,8 +135,9 @@ def gradients(
     found = torch.autograd.grad(
         loss,
         [*values, *params],
-        grad_outputs=None if scale is None else scale.to(loss.dtype),
-        retain_graph=retain_graph,
+        grad_outputs=scale.to(loss.dtype) if isinstance(scale, Tensor) else torch.full_like(loss, scale),
+        retain_graph=retain_graph or create_graph,
+        create_graph=create_graph,
         allow_unused=True,
     )
     reached = tuple(grad for grad in found[: len(values)] if grad is not None)
@@ -151,11 +153,11 @@ _NOT_DIFFERENTIABLE = (
 )
 
 
-def per_example(grad: Tensor, batch_size: int, scale: Tensor | None = None) -> Tensor:
-    """Turn the gradient of a (scaled) mean loss into each example's own; what is not finite becomes zero."""
-    if scale is not None:
-        grad = grad.float() / scale if grad.dtype == torch.float16 else grad / scale
-    return torch.nan_to_num(grad * batch_size, nan=0.0, posinf=0.0, neginf=0.0)
+def per_example(grad: Tensor, batch_size: int, scale: Tensor | float = 1) -> Tensor:
+    """Turn the gradient of `scale` times a mean loss into each example's own; what is not finite becomes zero."""
+    if grad.dtype == torch.float16:
+        grad = grad.float()
+    return torch.nan_to_num(grad * (batch_size / scale), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def check_differentiable_input(x: Tensor) -> None:

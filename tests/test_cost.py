@@ -1,0 +1,127 @@
+"""What a step and an epoch cost, counted; times are measured in benchmarks/."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from adv_lightning import FGSM, AdversarialModule
+from adv_lightning.figures import Figures, Means
+from adv_lightning.models import MaxoutMLP
+from tests.helpers import Counter, batches, fit, mlp, quiet_trainer
+
+
+def step_of(module: AdversarialModule, x: Tensor, y: Tensor) -> None:
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module.objective(x, y).total.backward()
+    optimizer.step()
+
+
+def test_gradients_are_made_twice_and_never_copied() -> None:
+    net = mlp(features=61, hidden=67, classes=59)
+    size = min(p.numel() for p in net.parameters() if p.dim() == 2) * 8
+    x, y = torch.randn(5, 61, dtype=torch.float64), torch.randint(59, (5,))
+    module = AdversarialModule(net, attack=FGSM(0.1))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        module.objective(x, y).total.backward()
+    made = Tally(event.name for event in profiler.events() if event.self_cpu_memory_usage >= size)
+    # Each of the two weights in each of the two backward passes: no copy, no third sum, no multiplication by alpha.
+    assert made == {"aten::mm": 4}
+
+
+def test_a_weight_used_twice_in_one_gradient_keeps_its_own() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.randn(4, 4, dtype=torch.float64))
+            self.b = nn.Parameter(torch.randn(4, 4, dtype=torch.float64))
+            self.clean = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            # Only the clean pass reaches the parameters, so that what it kept becomes their gradient as it is.
+            weight = self.a + self.b.T if self.clean else (self.a + self.b.T).detach() + 0 * self.c
+            self.clean = False
+            return x @ weight
+
+    net = Sum()
+    net.c = nn.Parameter(torch.zeros((), dtype=torch.float64))
+    x, y = torch.randn(3, 4, dtype=torch.float64), torch.randint(4, (3,))
+    AdversarialModule(net, attack=FGSM(0.1)).objective(x, y).total.backward()
+    assert net.a.grad is not None
+    assert net.b.grad is not None
+    before = net.b.grad.clone()
+    torch.testing.assert_close(net.a.grad, before.T, rtol=0, atol=0)
+    net.a.grad.mul_(2)
+    torch.testing.assert_close(net.b.grad, before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"crafting": "eval"}, {"alpha": 0.0}])
+def test_a_step_waits_for_no_value(arguments: dict[str, Any]) -> None:
+    # Tensors on the meta device have no values: whatever asked for one would raise.
+    net = MaxoutMLP(units=7, pieces=2, input_shape=(1, 4, 4))
+    module = AdversarialModule(net, attack=FGSM(0.1), **arguments).to("meta")
+    x, y = torch.empty(5, 1, 4, 4, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
+    step_of(module, x, y)
+    objective, means = module.objective(x, y), Means()
+    for _ in range(70):
+        means.add(objective.total.detach(), objective)
+    assert {value.device.type for value in means.named("{}").values()} == {"meta"}
+
+
+def test_counting_mistakes_waits_for_no_value() -> None:
+    figures = Figures().to("meta")
+    logits, y = torch.empty(5, 3, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
+    module = AdversarialModule(mlp(), attack=None)
+    figures.reset()
+    figures.add(logits, y, torch.empty((), device="meta"), module.loss_fn)
+    figures.add_attacked(logits, y, module.loss_fn)
+    assert figures.error.update_called
+
+
+def test_losses_are_handed_to_lightning_once_an_interval_and_once_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = AdversarialModule(mlp(), attack=FGSM(0.1))
+    calls: Tally[str] = Tally()
+    log = AdversarialModule.log
+
+    def counted(self: AdversarialModule, name: str, *args: Any, **kwargs: Any) -> None:
+        calls[name] += 1
+        log(self, name, *args, **kwargs)
+
+    monkeypatch.setattr(AdversarialModule, "log", counted)
+    fit(module, batches(20), logger=CSVLogger(tmp_path), log_every_n_steps=10, precision="64-true")
+    assert calls == {f"train/{name}{end}": n for name in ("loss", "clean_loss", "adv_loss") for end, n in END_COUNTS}
+
+
+END_COUNTS = (("", 2), ("_epoch", 1))
+
+
+@pytest.mark.parametrize(("attack", "passes"), [(None, (1, 0)), (FGSM(0.1), (2, 1))])
+def test_validation_shares_the_attacks_clean_pass(attack: FGSM | None, passes: tuple[int, int]) -> None:
+    net = mlp()
+    counter = Counter(net)
+    module = AdversarialModule(net, attack=None, val_attack=attack)
+    quiet_trainer(precision="64-true").validate(module, batches(3), verbose=False)
+    assert (counter.forward, counter.backward) == (3 * passes[0], 3 * passes[1])
+
+
+def test_the_mean_over_many_steps_is_the_mean() -> None:
+    module = AdversarialModule(mlp(), attack=FGSM(0.1))
+    ((x, y),) = batches(1).batches
+    parts, means = [], Means()
+    for _ in range(130):
+        step_of(module, x, y)
+        objective = module.objective(x, y)
+        parts.append(objective.total.detach())
+        means.add(parts[-1], objective)
+    joined = Means()
+    joined.join(means)
+    torch.testing.assert_close(joined.named("{}")["loss"], torch.stack(parts).mean())
