@@ -17,7 +17,7 @@ import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
@@ -33,6 +33,7 @@ from adv_lightning.callbacks import (
     FinalMetrics,
     MaxNorm,
     MomentumSchedule,
+    TimedProgressBar,
 )
 from adv_lightning.errors import arguments_of, explain
 from adv_lightning.module import AdversarialModule
@@ -238,8 +239,11 @@ class AdversarialCLI(LightningCLI):
         if self.subcommand == "test" and not any(isinstance(callback, AttackSuite) for callback in named):
             self.config_init["test"]["verbose"] = True  # or nothing would be printed
         own = config.get("callbacks") or []
-        timer = Timer(duration=config.get("max_time"))
-        kwargs["callbacks"] = [*named, timer, *(own if isinstance(own, list) else [own])]
+        own = own if isinstance(own, list) else [own]
+        shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
+        if shown and not any(isinstance(callback, ProgressBar) for callback in own):
+            named = [*named, TimedProgressBar()]
+        kwargs["callbacks"] = [*named, Timer(duration=config.get("max_time")), *own]
         return super().instantiate_trainer(**kwargs)
 
     def predict(self, **kwargs: Any) -> None:

@@ -31,9 +31,10 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
-from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule
+from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule, SingleStepAttack
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.data import DigitsDataModule
+from adv_lightning.models import SmallConvNet
 from tests.helpers import quiet_trainer
 
 ROOT = Path(__file__).parents[1]
@@ -808,3 +809,63 @@ def test_compile(backend: str) -> None:
     fit(reference)
     assert model.state_dict().keys() == reference.state_dict().keys()
     torch.testing.assert_close(weights(model), weights(reference), rtol=1e-4, atol=1e-6)
+
+
+class Step(SingleStepAttack):
+    """A step that training may go through."""
+
+    differentiable = True
+
+    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+        assert grad is not None
+        return value + EPS * grad
+
+
+@row("works", "model.compiled=true")
+@pytest.mark.slow  # inductor calls a compiler
+def test_compiled_by_a_key(command: Callable[..., AdversarialCLI]) -> None:
+    arguments = ["--trainer.limit_train_batches=4", "--trainer.limit_val_batches=1", *NO_DROPOUT]
+    plain, compiled = command(*arguments), command(*arguments, "--model.compiled=true")
+    torch.testing.assert_close(weights(compiled.model), weights(plain.model), rtol=1e-4, atol=1e-6)
+    path = compiled.trainer.checkpoint_callback.best_model_path
+    again = AdversarialModule.load_from_checkpoint(path)
+    assert again.compiled
+    assert torch.equal(weights(again), weights(compiled.model))
+
+
+def test_the_key_compiles_the_backbone_in_place() -> None:
+    model = module(compiled=True)
+    assert model.backbone._compiled_call_impl is not None
+    assert model.state_dict().keys() == module().state_dict().keys()
+    assert module().backbone._compiled_call_impl is None
+
+
+@row("refused", "model.compiled=true, differentiable attack")
+@pytest.mark.parametrize("compiled", [{"compiled": True}, {"backbone": torch.compile(net())}])
+def test_a_compiled_network_has_no_second_derivative(compiled: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="'backbone' is compiled, and torch.compile has no second derivative"):
+        fit(module(attack=Step(), **compiled))
+
+
+@row("works", "model.channels_last=true")
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+def test_channels_last(precision: Any) -> None:
+    seen = []
+
+    def run(channels_last: bool) -> AdversarialModule:
+        torch.manual_seed(0)
+        model = module(SmallConvNet(num_classes=10, input_shape=(1, 8, 8)), channels_last=channels_last)
+        convolution = next(m for m in model.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 1)
+        convolution.register_forward_pre_hook(
+            lambda m, x: seen.append(x[0].is_contiguous(memory_format=torch.channels_last))
+        )
+        fit(model, precision=precision, limit_train_batches=2)
+        return model
+
+    last = run(True)
+    assert all(seen)
+    seen.clear()
+    first = run(False)
+    assert not any(seen)
+    tolerance = {"rtol": 1e-9, "atol": 1e-11} if precision == "64-true" else {"rtol": 0.05, "atol": 5e-3}
+    torch.testing.assert_close(weights(last), weights(first), **tolerance)

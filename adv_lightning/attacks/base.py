@@ -54,7 +54,9 @@ class Attack(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Describe the attack as the `{class_path, init_args}` from which YAML builds it."""
-        names = [name for name in inspect.signature(type(self).__init__).parameters if name != "self"]
+        # A class without a constructor of its own has torch's, (*args, **kwargs).
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind not in variadic]
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "init_args": {name: getattr(self, name) for name in names},

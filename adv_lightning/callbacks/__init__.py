@@ -7,6 +7,7 @@ from adv_lightning.callbacks.hyperparameters import FinalMetrics
 from adv_lightning.callbacks.max_norm import MaxNorm
 from adv_lightning.callbacks.momentum import MomentumSchedule
 from adv_lightning.callbacks.pictures import AdversarialPictures
+from adv_lightning.callbacks.progress import TimedProgressBar
 
 __all__ = [
     "AdversarialCheckpoint",
@@ -16,4 +17,5 @@ __all__ = [
     "FinalMetrics",
     "MaxNorm",
     "MomentumSchedule",
+    "TimedProgressBar",
 ]

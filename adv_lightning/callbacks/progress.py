@@ -1,0 +1,37 @@
+"""A progress bar that costs nothing to watch."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+
+class TimedProgressBar(RichProgressBar):
+    """Lightning's Rich bar, redrawn in training at most ten times a second, and after the last batch of an epoch.
+
+    Lightning's own is redrawn after every batch, for which it reads every figure it shows from the device; that takes
+    longer than a small net's whole step.
+
+    Args:
+        **kwargs: As for Lightning's RichProgressBar.
+    """
+
+    interval = 0.1
+    """Least time between two drawings, in seconds."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._drawn = -math.inf
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.monotonic()
+        if now - self._drawn >= self.interval or trainer.is_last_batch:
+            self._drawn = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
