@@ -31,6 +31,7 @@ from adv_lightning.callbacks import (
     AdversarialPictures,
     AttackSuite,
     FinalMetrics,
+    InputNoise,
     MaxNorm,
     MomentumSchedule,
     TimedProgressBar,
@@ -52,6 +53,7 @@ class NamedCallbacks:
         checkpoint: Keeps the best and the last checkpoint.
         max_norm: Limits the norm of each unit's incoming weights.
         momentum: Moves the optimizer's momentum over the epochs.
+        noise: Trains on noise in place of the attack.
         pictures: Shows what the attack does, in TensorBoard.
         attack_suite: Judges under further attacks in test.
         final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
@@ -63,11 +65,12 @@ class NamedCallbacks:
         checkpoint: AdversarialCheckpoint | None = None,
         max_norm: MaxNorm | None = None,
         momentum: MomentumSchedule | None = None,
+        noise: InputNoise | None = None,
         pictures: AdversarialPictures | None = None,
         attack_suite: AttackSuite | None = None,
         final_metrics: FinalMetrics | None = None,
     ) -> None:
-        given = (early_stopping, checkpoint, max_norm, momentum, pictures, attack_suite, final_metrics)
+        given = (early_stopping, checkpoint, max_norm, momentum, noise, pictures, attack_suite, final_metrics)
         self.callbacks: list[Callback] = [callback for callback in given if callback is not None]
 
 

@@ -4,6 +4,7 @@ from adv_lightning.callbacks.attack_suite import AttackSuite
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
 from adv_lightning.callbacks.hyperparameters import FinalMetrics
+from adv_lightning.callbacks.input_noise import InputNoise
 from adv_lightning.callbacks.max_norm import MaxNorm
 from adv_lightning.callbacks.momentum import MomentumSchedule
 from adv_lightning.callbacks.pictures import AdversarialPictures
@@ -15,6 +16,7 @@ __all__ = [
     "AdversarialPictures",
     "AttackSuite",
     "FinalMetrics",
+    "InputNoise",
     "MaxNorm",
     "MomentumSchedule",
     "TimedProgressBar",

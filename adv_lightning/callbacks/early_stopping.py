@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_info
 
-from adv_lightning.callbacks.monitor import ADV_ERROR, available, has_validation, is_fresh
+from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, has_validation, is_fresh
 
 
 class AdversarialEarlyStopping(EarlyStopping):
@@ -25,7 +25,12 @@ class AdversarialEarlyStopping(EarlyStopping):
             the figure.
         min_delta: Least change that counts as an improvement.
         mode: "min" where lower is better, "max" where higher is.
+        start_epoch: First epoch, counted from 0, that is watched. The error under FGSM swings from epoch to epoch, and
+            its lowest may come early by luck, while the clean error is still falling.
         **kwargs: As for Lightning's EarlyStopping.
+
+    Raises:
+        ValueError: start_epoch is negative, or a number of Lightning's is out of range.
     """
 
     def __init__(
@@ -34,9 +39,11 @@ class AdversarialEarlyStopping(EarlyStopping):
         patience: int = 10,
         min_delta: float = 0.0,
         mode: str = "min",
+        start_epoch: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode, **kwargs)
+        self.start_epoch = check_start(start_epoch)
         self.best_epoch: int | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -56,13 +63,13 @@ class AdversarialEarlyStopping(EarlyStopping):
             )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fresh(self.monitor, pl_module):
+        if is_fresh(self.monitor, pl_module, self.start_epoch):
             before = self.best_score.clone()
             super().on_train_epoch_end(trainer, pl_module)
             self._remember(trainer, before)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fresh(self.monitor, pl_module):
+        if is_fresh(self.monitor, pl_module, self.start_epoch):
             before = self.best_score.clone()
             super().on_validation_end(trainer, pl_module)
             self._remember(trainer, before)

@@ -29,8 +29,24 @@ def has_validation(trainer: Trainer) -> bool:
     return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)
 
 
-def is_fresh(monitor: str | None, pl_module: LightningModule) -> bool:
-    """Whether this epoch's validation measured `monitor`; a figure under attack may be measured less often."""
+def check_start(start_epoch: int) -> int:
+    """Return `start_epoch`.
+
+    Raises:
+        ValueError: it is negative.
+    """
+    if start_epoch < 0:
+        raise ValueError(f"start_epoch={start_epoch}: give 0 or more")
+    return start_epoch
+
+
+def is_fresh(monitor: str | None, pl_module: LightningModule, start_epoch: int = 0) -> bool:
+    """Whether this epoch's validation measured `monitor`, and it counts.
+
+    A figure under attack may be measured less often, and counts from `start_epoch`.
+    """
+    if pl_module.current_epoch < start_epoch:
+        return False
     if not (monitor or "").startswith("val/"):
         return True
     attacked = not (monitor or "").startswith("val/adv") or getattr(pl_module, "judged_under_attack", True)

@@ -227,3 +227,28 @@ def test_both_watch_real_figures(tmp_path: Path) -> None:
     trainer = quiet_trainer()
     (figures,) = trainer.validate(best, val, verbose=False)
     assert figures["val/adv_error"] == pytest.approx(stopping.best_score.item())
+
+
+def test_an_early_dip_before_the_first_epoch_watched_is_not_the_best(tmp_path: Path) -> None:
+    figures = [0.9, 0.1, 0.8, 0.6, 0.65, 0.7, 0.7]
+    stopping = AdversarialEarlyStopping(patience=2, start_epoch=3)
+    checkpoint = AdversarialCheckpoint(dirpath=tmp_path, start_epoch=3)
+    trainer = run(Scripted(figures), stopping, checkpoint, enable_checkpointing=True)
+    assert trainer.current_epoch == 6  # patience counts from there too
+    assert stopping.best_epoch == 3
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 3
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 5
+
+
+def test_a_run_that_ends_before_the_first_epoch_watched_keeps_the_last(tmp_path: Path) -> None:
+    checkpoint = AdversarialCheckpoint(dirpath=tmp_path, start_epoch=3)
+    stopping = AdversarialEarlyStopping(patience=1, start_epoch=3)
+    run(Scripted([0.1, 0.2, 0.3]), stopping, checkpoint, enable_checkpointing=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+    assert stopping.best_epoch is None
+
+
+@pytest.mark.parametrize("kind", [AdversarialEarlyStopping, AdversarialCheckpoint])
+def test_a_negative_first_epoch_is_refused(kind: type[Callback]) -> None:
+    with pytest.raises(ValueError, match="start_epoch=-1: give 0 or more"):
+        kind(start_epoch=-1)

@@ -1,0 +1,104 @@
+"""Noise at the input, in place of the attack: the control experiment."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from adv_lightning.attacks import FGSM
+from adv_lightning.attacks.base import input_gradient
+from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.attacks.noise import Noise
+from adv_lightning.data.seeding import mix_seed
+from adv_lightning.module import AdversarialModule
+
+
+class InputNoise(Callback):
+    """Trains on inputs with noise where the module's attack would perturb them (Goodfellow et al. 2015, section 6).
+
+    The objective is alpha * J(x) + (1 - alpha) * J(x + noise) with the module's alpha: at 0 noise only, in one forward
+    and one backward pass. Validation and test are without noise; the module's attack judges there as before.
+
+    The noise is drawn anew for each batch from a generator of its own, seeded from the global seed, the epoch, the
+    process and the batch, so that a resumed run draws what an uninterrupted one does, and that each process draws its
+    own.
+
+    Args:
+        noise: Which noise, such as SignNoise, UniformNoise or GaussianNoise.
+        compare_every_n_steps: Log every so many batches, in eval mode: the losses `noise/clean_loss`, `noise/loss` and
+            `noise/fgsm_loss`, under noise and under FGSM of the same size, and `noise/dot` and `noise/fgsm_dot`, the
+            mean dot product of the perturbation with the gradient of each example's loss. Null: never.
+
+    Raises:
+        TypeError: `noise` is no `Noise`, or the module no `AdversarialModule`.
+        ValueError: compare_every_n_steps is less than 1, or another rule is at the input already.
+    """
+
+    def __init__(self, noise: Noise, compare_every_n_steps: int | None = None) -> None:
+        if not isinstance(noise, Noise):
+            raise TypeError(f"noise={noise!r}: give a Noise, such as SignNoise(eps=0.25)")
+        if compare_every_n_steps is not None and compare_every_n_steps < 1:
+            raise ValueError(f"compare_every_n_steps={compare_every_n_steps}: give at least 1, or null for never")
+        self.noise = noise
+        self.compare_every_n_steps = compare_every_n_steps
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = adversarial(pl_module, self)
+        if module.input_site.rule is not None:
+            raise ValueError(f"InputNoise: the input has a rule already, {module.input_site.rule!r}: take one away")
+        module.input_site.rule = self.noise
+        self.noise.generator = torch.Generator(pl_module.device)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._seed(trainer, batch_idx)
+        if self.compare_every_n_steps is not None and batch_idx % self.compare_every_n_steps == 0:
+            pl_module.log_dict(self._compared(adversarial(pl_module, self), batch))
+            self._seed(trainer, batch_idx)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take_back(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._take_back(pl_module)
+
+    def _take_back(self, pl_module: LightningModule) -> None:
+        module = adversarial(pl_module, self)
+        if module.input_site.rule is self.noise:
+            module.input_site.rule = None
+        self.noise.generator = None
+
+    def _seed(self, trainer: Trainer, batch_idx: int) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        assert self.noise.generator is not None
+        # The last number tells these draws from the data set's, which are seeded in the same way.
+        self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 1))
+
+    def _compared(self, module: AdversarialModule, batch: Any) -> dict[str, Tensor]:
+        x, y = module.unpack(batch)
+        with eval_mode(module), torch.no_grad():
+            clean = input_gradient(module, x, y, loss_fn=module.loss)
+            noisy = self.noise.step(x, None)
+            size: float = getattr(self.noise, "eps", None) or getattr(self.noise, "std", 0.0)
+            fgsm = FGSM(size, self.noise.bounds).step(x, clean.grad)
+            return {
+                "noise/clean_loss": clean.loss,
+                "noise/loss": module.loss(module(noisy), y),
+                "noise/fgsm_loss": module.loss(module(fgsm), y),
+                "noise/dot": ((noisy - x) * clean.grad).sum() / len(x),
+                "noise/fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
+            }
+
+
+def adversarial(module: LightningModule, callback: Callback) -> AdversarialModule:
+    """Return `module` as what it must be.
+
+    Raises:
+        TypeError: it is no AdversarialModule.
+    """
+    if not isinstance(module, AdversarialModule):
+        raise TypeError(f"{type(callback).__name__} works on an AdversarialModule, got a {type(module).__name__}")
+    return module
