@@ -6,7 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adv_lightning.attacks import FGSM, PGD, Attack, SingleStepAttack
+    from adv_lightning.attacks import (
+        FGSM,
+        PGD,
+        Attack,
+        GaussianNoise,
+        Noise,
+        Rotation,
+        ScaledGradient,
+        SignNoise,
+        SingleStepAttack,
+        TargetedFGSM,
+        UniformNoise,
+    )
     from adv_lightning.callbacks import (
         AdversarialCheckpoint,
         AdversarialEarlyStopping,
@@ -17,7 +29,7 @@ if TYPE_CHECKING:
         MomentumSchedule,
     )
     from adv_lightning.cli import AdversarialCLI, main
-    from adv_lightning.losses import Loss, SoftmaxLoss
+    from adv_lightning.losses import LogisticLoss, Loss, RBFLoss, SigmoidLoss, SoftmaxLoss, adversarial_logistic
     from adv_lightning.module import AdversarialModule
     from adv_lightning.objective import Objective, Passes, adversarial_objective
     from adv_lightning.sites import InputSite, PerturbationSite
@@ -25,7 +37,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "attacks": ["FGSM", "PGD", "Attack", "SingleStepAttack"],
+    "attacks": [
+        "FGSM",
+        "PGD",
+        "Attack",
+        "GaussianNoise",
+        "Noise",
+        "Rotation",
+        "ScaledGradient",
+        "SignNoise",
+        "SingleStepAttack",
+        "TargetedFGSM",
+        "UniformNoise",
+    ],
     "callbacks": [
         "AdversarialCheckpoint",
         "AdversarialEarlyStopping",
@@ -36,7 +60,7 @@ _HOMES = {
         "MomentumSchedule",
     ],
     "cli": ["AdversarialCLI", "main"],
-    "losses": ["Loss", "SoftmaxLoss"],
+    "losses": ["LogisticLoss", "Loss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss", "adversarial_logistic"],
     "module": ["AdversarialModule"],
     "objective": ["Objective", "Passes", "adversarial_objective"],
     "sites": ["InputSite", "PerturbationSite"],
@@ -54,15 +78,26 @@ __all__ = [
     "Attack",
     "AttackSuite",
     "FinalMetrics",
+    "GaussianNoise",
     "InputSite",
+    "LogisticLoss",
     "Loss",
     "MaxNorm",
     "MomentumSchedule",
+    "Noise",
     "Objective",
     "Passes",
     "PerturbationSite",
+    "RBFLoss",
+    "Rotation",
+    "ScaledGradient",
+    "SigmoidLoss",
+    "SignNoise",
     "SingleStepAttack",
     "SoftmaxLoss",
+    "TargetedFGSM",
+    "UniformNoise",
+    "adversarial_logistic",
     "adversarial_objective",
     "main",
 ]

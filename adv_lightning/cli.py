@@ -30,10 +30,14 @@ from adv_lightning.callbacks import (
     AdversarialEarlyStopping,
     AdversarialPictures,
     AttackSuite,
+    ClassCentres,
     FinalMetrics,
+    HiddenPerturbation,
     InputNoise,
+    L1Penalty,
     MaxNorm,
     MomentumSchedule,
+    RubbishTraining,
     TimedProgressBar,
 )
 from adv_lightning.errors import arguments_of, explain
@@ -54,6 +58,10 @@ class NamedCallbacks:
         max_norm: Limits the norm of each unit's incoming weights.
         momentum: Moves the optimizer's momentum over the epochs.
         noise: Trains on noise in place of the attack.
+        hidden: Perturbs hidden layers.
+        l1: Adds an L1 penalty on chosen layers.
+        rubbish: Trains on noise inputs that are of no class.
+        centres: Moves the units of an RBF network to the means of their classes.
         pictures: Shows what the attack does, in TensorBoard.
         attack_suite: Judges under further attacks in test.
         final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
@@ -66,12 +74,17 @@ class NamedCallbacks:
         max_norm: MaxNorm | None = None,
         momentum: MomentumSchedule | None = None,
         noise: InputNoise | None = None,
+        hidden: HiddenPerturbation | None = None,
+        l1: L1Penalty | None = None,
+        rubbish: RubbishTraining | None = None,
+        centres: ClassCentres | None = None,
         pictures: AdversarialPictures | None = None,
         attack_suite: AttackSuite | None = None,
         final_metrics: FinalMetrics | None = None,
     ) -> None:
-        given = (early_stopping, checkpoint, max_norm, momentum, noise, pictures, attack_suite, final_metrics)
-        self.callbacks: list[Callback] = [callback for callback in given if callback is not None]
+        watching = (early_stopping, checkpoint, pictures, attack_suite, final_metrics)
+        acting = (max_norm, momentum, noise, hidden, l1, rubbish, centres)
+        self.callbacks: list[Callback] = [callback for callback in (*acting, *watching) if callback is not None]
 
 
 _ON_BY_DEFAULT = {

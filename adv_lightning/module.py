@@ -116,6 +116,7 @@ class AdversarialModule(LightningModule):
 
         self.input_site = InputSite()  # a rule given to it takes the place of the attack
         self.sites: list[PerturbationSite] = [self.input_site]
+        self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
         self.figures = Figures()
         self._interval, self._epoch = Means(), Means()
         self._ranks_apart = False
@@ -178,8 +179,9 @@ class AdversarialModule(LightningModule):
             self._interval, self._epoch = Means(), Means()
         x, y = self.unpack(batch)
         objective = self.objective(x, y)
-        penalty = self.penalty()
-        total = objective.total if penalty is None else objective.total + penalty
+        total = objective.total
+        for term in (self.penalty(), *(term(x) for term in self.terms)):
+            total = total if term is None else total + term
         self._interval.add(total.detach(), objective)
         trainer = self.trainer
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
@@ -327,7 +329,8 @@ class AdversarialModule(LightningModule):
 
     def _sites_of(self, x: Tensor, y: Tensor) -> list[PerturbationSite]:
         """Return the sites of this step, with the attack at the input if nothing else is there."""
-        if self.attack is None or self.input_site.rule is not None or self.alpha == 1:
+        idle = self.input_site.rule is not None or self.input_site not in self.sites
+        if self.attack is None or idle or self.alpha == 1:
             return self.sites
         own = InputSite(self.attack if isinstance(self.attack, SingleStepAttack) else self._crafted(self.attack, x, y))
         return [own if site is self.input_site else site for site in self.sites]

@@ -843,7 +843,7 @@ def test_the_key_compiles_the_backbone_in_place() -> None:
 @row("refused", "model.compiled=true, differentiable attack")
 @pytest.mark.parametrize("compiled", [{"compiled": True}, {"backbone": torch.compile(net())}])
 def test_a_compiled_network_has_no_second_derivative(compiled: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="'backbone' is compiled, and torch.compile has no second derivative"):
+    with pytest.raises(ValueError, match=r"'backbone' is compiled, and torch\.compile has no second derivative"):
         fit(module(attack=Step(), **compiled))
 
 

@@ -2,6 +2,24 @@
 
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack, input_gradient
 from adv_lightning.attacks.fgsm import FGSM
+from adv_lightning.attacks.gradient import ScaledGradient
+from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, UniformNoise
 from adv_lightning.attacks.pgd import PGD
+from adv_lightning.attacks.rotation import Rotation
+from adv_lightning.attacks.targeted import TargetedFGSM
 
-__all__ = ["FGSM", "PGD", "Attack", "Rule", "SingleStepAttack", "input_gradient"]
+__all__ = [
+    "FGSM",
+    "PGD",
+    "Attack",
+    "GaussianNoise",
+    "Noise",
+    "Rotation",
+    "Rule",
+    "ScaledGradient",
+    "SignNoise",
+    "SingleStepAttack",
+    "TargetedFGSM",
+    "UniformNoise",
+    "input_gradient",
+]

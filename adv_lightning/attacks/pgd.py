@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import zlib
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adv_lightning.attacks.base import (
     Attack,
@@ -17,6 +15,7 @@ from adv_lightning.attacks.base import (
     input_gradient,
     magnitude,
 )
+from adv_lightning.attacks.noise import UniformNoise
 
 
 class PGD(Attack):
@@ -62,21 +61,9 @@ class PGD(Attack):
         x = x_adv = x.detach()
         low, high = x - self.eps, x + self.eps
         if self.random_start:
-            fresh = isinstance(model, nn.Module) and model.training
-            noise = torch.rand_like(x) if fresh else _noise_of_each(x, self.seed)
-            x_adv = clip(x + self.eps * (2 * noise - 1), self.bounds)
+            x_adv = UniformNoise(self.eps, self.bounds, self.seed)(model, x, y, loss_fn=loss_fn)
         for _ in range(self.steps):
             grad = input_gradient(model, x_adv, y, loss_fn=loss_fn).grad
             x_adv = torch.add(x_adv, grad.sign().to(x_adv.dtype), alpha=self.step_size).clamp(low, high)
             x_adv = clip(x_adv, self.bounds)
         return x_adv
-
-
-def _noise_of_each(x: Tensor, seed: int) -> Tensor:
-    """Draw U(0, 1) noise shaped as `x`, each example's a function of the seed and the example alone."""
-    generator = torch.Generator()
-    rows = []
-    for row in x.detach().to("cpu", torch.float32).contiguous():
-        generator.manual_seed(zlib.crc32(row.numpy().tobytes(), seed))
-        rows.append(torch.rand(row.shape, generator=generator))
-    return torch.stack(rows).to(x)

@@ -1,23 +1,31 @@
 """Callbacks: where and when. One a file."""
 
 from adv_lightning.callbacks.attack_suite import AttackSuite
+from adv_lightning.callbacks.centres import ClassCentres
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
+from adv_lightning.callbacks.hidden_perturbation import HiddenPerturbation
 from adv_lightning.callbacks.hyperparameters import FinalMetrics
 from adv_lightning.callbacks.input_noise import InputNoise
+from adv_lightning.callbacks.l1_penalty import L1Penalty
 from adv_lightning.callbacks.max_norm import MaxNorm
 from adv_lightning.callbacks.momentum import MomentumSchedule
 from adv_lightning.callbacks.pictures import AdversarialPictures
 from adv_lightning.callbacks.progress import TimedProgressBar
+from adv_lightning.callbacks.rubbish import RubbishTraining
 
 __all__ = [
     "AdversarialCheckpoint",
     "AdversarialEarlyStopping",
     "AdversarialPictures",
     "AttackSuite",
+    "ClassCentres",
     "FinalMetrics",
+    "HiddenPerturbation",
     "InputNoise",
+    "L1Penalty",
     "MaxNorm",
     "MomentumSchedule",
+    "RubbishTraining",
     "TimedProgressBar",
 ]

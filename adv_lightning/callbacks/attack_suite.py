@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
-from adv_lightning.attacks import FGSM, PGD, Attack
+from adv_lightning.attacks import FGSM, PGD, Attack, ScaledGradient
+from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.callbacks.record import test_record, write_json
 from adv_lightning.figures import share
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
@@ -42,7 +43,7 @@ class AttackSuite(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        attacks = _default_attacks(_judged(pl_module)) if self.attacks is None else self.attacks
+        attacks = _default_attacks(adversarial(pl_module, self)) if self.attacks is None else self.attacks
         self._figures = {
             name: (attack, ErrorRate().to(pl_module.device), MistakeConfidence().to(pl_module.device))
             for name, attack in attacks.items()
@@ -58,7 +59,7 @@ class AttackSuite(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        module = _judged(pl_module)
+        module = adversarial(pl_module, self)
         x, y = module.unpack(batch)
         n = share(self.max_samples, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
@@ -73,7 +74,7 @@ class AttackSuite(Callback):
                 confidence.update(module.loss_fn.probabilities(logits), predicted, y)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        module = _judged(pl_module)
+        module = adversarial(pl_module, self)
         self.rows = [_row("clean", None, module.figures.error, None)]
         if module.val_attack is not None:
             name = type(module.val_attack).__name__
@@ -91,16 +92,10 @@ class AttackSuite(Callback):
                 write_json(test_record(trainer, module, self.rows), directory, "metrics.json")
 
 
-def _judged(pl_module: LightningModule) -> AdversarialModule:
-    if not isinstance(pl_module, AdversarialModule):
-        raise TypeError(f"AttackSuite judges an AdversarialModule, and this is a {type(pl_module).__name__}")
-    return pl_module
-
-
 def _default_attacks(module: AdversarialModule) -> dict[str, Attack]:
     own = module.val_attack
-    eps, bounds = getattr(own, "eps", None), getattr(own, "bounds", None)
-    if not isinstance(eps, int | float):
+    eps, bounds = _max_norm(own), getattr(own, "bounds", None)
+    if eps is None:
         return {}
     attacks: dict[str, Attack] = {}
     if type(own) is not FGSM:
@@ -112,16 +107,22 @@ def _default_attacks(module: AdversarialModule) -> dict[str, Attack]:
     return {f"{name}-{steps[name]}" if name == type(own).__name__ else name: attack for name, attack in attacks.items()}
 
 
+def _max_norm(attack: Attack | None) -> float | None:
+    """Return the size of an attack in the max norm, as far as it has one."""
+    eps = getattr(attack, "eps", None)
+    return eps if isinstance(eps, int | float) and not isinstance(attack, ScaledGradient) else None
+
+
 def _say_what_is_missing(own: Attack | None) -> None:
     if own is None:
         print(
             "No attack judged the network, so nothing is known of adversarial examples. Name one: "
             "--model.val_attack=FGSM --model.val_attack.eps=0.1"
         )
-    elif not isinstance(getattr(own, "eps", None), int | float):
+    elif _max_norm(own) is None:
         print(
-            f"{type(own).__name__} alone judged the network, and has no eps at which FGSM and PGD could stand beside "
-            "it. Name attacks in callbacks.attack_suite.attacks"
+            f"{type(own).__name__} alone judged the network, and has no eps in the max norm at which FGSM and PGD "
+            "could stand beside it. Name attacks in callbacks.attack_suite.attacks"
         )
 
 

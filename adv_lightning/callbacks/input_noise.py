@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,6 +13,7 @@ from adv_lightning.attacks import FGSM
 from adv_lightning.attacks.base import input_gradient
 from adv_lightning.attacks.modes import eval_mode
 from adv_lightning.attacks.noise import Noise
+from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.data.seeding import mix_seed
 from adv_lightning.module import AdversarialModule
 
@@ -82,8 +83,8 @@ class InputNoise(Callback):
         with eval_mode(module), torch.no_grad():
             clean = input_gradient(module, x, y, loss_fn=module.loss)
             noisy = self.noise.step(x, None)
-            size: float = getattr(self.noise, "eps", None) or getattr(self.noise, "std", 0.0)
-            fgsm = FGSM(size, self.noise.bounds).step(x, clean.grad)
+            size = self.noise.eps if hasattr(self.noise, "eps") else self.noise.std
+            fgsm = FGSM(cast(float, size), self.noise.bounds).step(x, clean.grad)
             return {
                 "noise/clean_loss": clean.loss,
                 "noise/loss": module.loss(module(noisy), y),
@@ -91,14 +92,3 @@ class InputNoise(Callback):
                 "noise/dot": ((noisy - x) * clean.grad).sum() / len(x),
                 "noise/fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
             }
-
-
-def adversarial(module: LightningModule, callback: Callback) -> AdversarialModule:
-    """Return `module` as what it must be.
-
-    Raises:
-        TypeError: it is no AdversarialModule.
-    """
-    if not isinstance(module, AdversarialModule):
-        raise TypeError(f"{type(callback).__name__} works on an AdversarialModule, got a {type(module).__name__}")
-    return module

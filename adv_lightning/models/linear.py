@@ -1,4 +1,4 @@
-"""Softmax regression, the shallow network of the linear view of adversarial examples."""
+"""Softmax and logistic regression, the shallow networks of the linear view of adversarial examples."""
 
 import math
 
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from adv_lightning.models._checks import require_positive
 
-__all__ = ["SoftmaxRegression"]
+__all__ = ["LogisticRegression", "SoftmaxRegression"]
 
 
 class SoftmaxRegression(nn.Module):
@@ -30,12 +30,53 @@ class SoftmaxRegression(nn.Module):
     ) -> None:
         super().__init__()
         require_positive("SoftmaxRegression", num_classes=num_classes, input_shape=input_shape)
-        self.linear = nn.Linear(math.prod(input_shape), num_classes)
-        if zero_init:
-            nn.init.zeros_(self.linear.weight)
-            nn.init.zeros_(self.linear.bias)
+        self.linear = _linear(input_shape, num_classes, zero_init)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
         logits: Tensor = self.linear(x.flatten(1))
         return logits
+
+
+class LogisticRegression(nn.Module):
+    """Linear classifier of two classes: images [B, C, H, W] to one logit each, [B, 1].
+
+    Train it with ``LogisticLoss``; the logit is that of class 1.
+
+    Args:
+        num_classes: 2; the argument is there for data that say how many classes they have.
+        input_shape: (channels, height, width) of one input.
+        zero_init: start from zero weights and bias; the loss is convex, so nothing is lost by it. Otherwise
+            ``nn.Linear``'s own draws.
+
+    Raises:
+        ValueError: if ``num_classes`` is not 2 or a size is less than 1.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        input_shape: tuple[int, int, int] = (1, 28, 28),
+        zero_init: bool = True,
+    ) -> None:
+        super().__init__()
+        if num_classes != 2:
+            raise ValueError(
+                f"LogisticRegression: num_classes must be 2, got {num_classes}: choose two classes of the data, such "
+                "as data.classes: [3, 7], or use SoftmaxRegression."
+            )
+        require_positive("LogisticRegression", input_shape=input_shape)
+        self.linear = _linear(input_shape, 1, zero_init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+def _linear(input_shape: tuple[int, int, int], outputs: int, zero_init: bool) -> nn.Linear:
+    layer = nn.Linear(math.prod(input_shape), outputs)
+    if zero_init:
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -13,12 +13,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, Attack
+from adv_lightning import (
+    FGSM,
+    PGD,
+    Attack,
+    GaussianNoise,
+    Rotation,
+    ScaledGradient,
+    SignNoise,
+    TargetedFGSM,
+    UniformNoise,
+)
 from adv_lightning.attacks.modes import eval_mode, frozen_statistics
+from adv_lightning.rebuild import as_attack
 from tests.helpers import Snapshot
 
-ATTACKS = [FGSM(0.1), PGD(0.1, steps=3)]
-attacks = pytest.mark.parametrize("attack", ATTACKS, ids=["FGSM", "PGD"])
+CLIMBING = [
+    FGSM(0.1),
+    PGD(0.1, steps=3),
+    ScaledGradient(0.1),
+    ScaledGradient(1000, "none", differentiable=True),
+    Rotation(0.1),
+    Rotation(0.1, differentiable=True),
+    TargetedFGSM(0.1, 1),
+]
+ATTACKS = [*CLIMBING, SignNoise(0.1), UniformNoise(0.1), GaussianNoise(0.1)]
+attacks = pytest.mark.parametrize("attack", ATTACKS, ids=str)
+climbing = pytest.mark.parametrize("attack", CLIMBING, ids=str)
 
 
 def net() -> nn.Sequential:
@@ -59,7 +80,7 @@ def test_buffers_modes_and_grads_stay(attack: Attack, mode: str, grads: str, con
     assert not x_adv.requires_grad
 
 
-@attacks
+@climbing
 def test_everything_comes_back_after_an_error(attack: Attack) -> None:
     model, (x, y) = net(), images()
     before = Snapshot(model)
@@ -133,7 +154,7 @@ def test_refuses_integer_inputs(attack: Attack, dtype: torch.dtype) -> None:
         attack(net(), (x * 255).to(dtype), y, loss_fn=F.cross_entropy)
 
 
-@attacks
+@climbing
 @pytest.mark.parametrize("frozen", [False, True])
 def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
     model, (x, y) = net().requires_grad_(not frozen), images()
@@ -143,28 +164,44 @@ def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
 
 @pytest.mark.parametrize(
     "attack",
-    [FGSM("8/255"), FGSM(0.25, (0, 1)), PGD(0.25), PGD(0.3, "2/255", 7, False, (-1, 1), 5)],
+    [
+        FGSM("8/255"),
+        FGSM(0.25, (0, 1)),
+        PGD(0.25),
+        PGD(0.3, "2/255", 7, False, (-1, 1), 5),
+        ScaledGradient("1/2", "none", (0, 1), True),
+        Rotation(0.3, True),
+        TargetedFGSM("8/255", 2, (0, 1)),
+        SignNoise("8/255", (0, 1), 5),
+        UniformNoise("8/255", (0, 1), 5),
+        GaussianNoise("8/255", (0, 1), 5),
+    ],
     ids=str,
 )
 def test_its_description_rebuilds_it(attack: Attack) -> None:
     config = json.loads(json.dumps(attack.config()))
     module, _, name = config["class_path"].rpartition(".")
     again = getattr(importlib.import_module(module), name)(**config["init_args"])
-    assert type(again) is type(attack)
-    assert again.config() == attack.config()
+    parsed = as_attack(config)
+    assert type(again) is type(parsed) is type(attack)
+    assert again.config() == parsed.config() == attack.config()
     model, (x, y) = net().eval(), images()
-    first, second = (a(model, x, y, loss_fn=F.cross_entropy) for a in (attack, again))
+    first, second, third = (a(model, x, y, loss_fn=F.cross_entropy) for a in (attack, again, parsed))
     assert torch.equal(first, second)
+    assert torch.equal(first, third)
 
 
 def test_repr_shows_the_size() -> None:
     assert repr(FGSM(0.25)) == "FGSM(eps=0.25, bounds=None)"
     assert "eps=0.1" in repr(PGD(0.1))
     assert "steps=3" in repr(nn.Sequential(PGD(0.1, steps=3)))
+    noise = SignNoise(0.1)
+    noise.generator = torch.Generator()
+    assert repr(noise) == "SignNoise(eps=0.1, bounds=None, seed=0)"
 
 
 def test_has_no_parameters_and_no_state() -> None:
-    assert [len(attack.state_dict()) for attack in ATTACKS] == [0, 0]
+    assert [attack for attack in ATTACKS if attack.state_dict() or [*attack.parameters()]] == []
 
 
 def test_an_attack_without_forward_says_so() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import pytest
 import torch
@@ -103,6 +104,22 @@ def test_in_eval_mode_the_seed_alone_decides_and_no_global_generator_is_touched(
     torch.manual_seed(4)
     assert torch.equal(start(0), first)
     assert not torch.equal(start(1), first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_start_of_an_example_is_what_it_has_always_been(dtype: torch.dtype) -> None:
+    net, (x, y) = mlp().to(dtype), data()
+    x, attack = x.to(dtype), PGD(0.3, step_size=0, steps=1, seed=7, bounds=(0, 1))
+    generator, noise = torch.Generator(), []
+    for row in x.float():
+        generator.manual_seed(zlib.crc32(row.numpy().tobytes(), 7))
+        noise.append(torch.rand(row.shape, generator=generator))
+    expected = (x + 0.3 * (2 * torch.stack(noise).to(dtype) - 1)).clamp(0, 1)
+    assert torch.equal(attack(net.eval(), x, y, loss_fn=F.cross_entropy), expected.clamp(x - 0.3, x + 0.3))
+    torch.manual_seed(3)
+    expected = (x + 0.3 * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
+    torch.manual_seed(3)
+    assert torch.equal(attack(net.train(), x, y, loss_fn=F.cross_entropy), expected.clamp(x - 0.3, x + 0.3))
 
 
 def test_in_train_mode_the_start_is_drawn_anew() -> None:

@@ -1,0 +1,139 @@
+"""Noise: what a perturbation does that follows no gradient."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adv_lightning.attacks.base import (
+    LossFn,
+    Model,
+    SingleStepAttack,
+    check_bounds,
+    check_differentiable_input,
+    clip,
+    magnitude,
+)
+
+
+class Noise(SingleStepAttack):
+    """Adds random numbers to its value, whatever the gradient. Base class of every noise; override `draw`.
+
+    In training, `step` draws from `generator`. As an attack on a model in eval mode the draws of an example depend
+    on `seed` and the example itself, so figures do not change with batch size, order or number of processes, and no
+    global generator is touched; on a model in train mode they are drawn anew.
+
+    Args:
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
+        seed: Seed of the draws in evaluation.
+
+    Raises:
+        ValueError: bounds are not increasing.
+    """
+
+    needs_grad = False
+    generator: torch.Generator | None = None
+    """What `step` draws from, on the CPU or the value's device. None: torch's global generator."""
+
+    def __init__(self, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
+        super().__init__()
+        self.bounds = check_bounds(bounds)
+        self.seed = seed
+
+    def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return noise with the shape, dtype and device of `value`, whose elements are independent."""
+        raise NotImplementedError(f"{type(self).__name__} must define draw(value, generator)")
+
+    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+        return clip(value + self.draw(value, self.generator), self.bounds)
+
+    def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
+        check_differentiable_input(x)
+        x = x.detach()
+        if isinstance(model, nn.Module) and model.training:
+            return self.step(x, None)
+        return clip(x + draws_of_each(x, self.seed, self.draw), self.bounds)
+
+
+class SignNoise(Noise):
+    """Adds eps or -eps to each pixel, with equal odds (Goodfellow et al. 2015, section 6, control experiment).
+
+    Args:
+        eps: Size of the noise in the max norm, in the units of the input: a number or a fraction such as 8/255.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
+        seed: Seed of the draws in evaluation.
+
+    Raises:
+        ValueError: eps is negative or not a number, or bounds are not increasing.
+    """
+
+    def __init__(self, eps: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
+        super().__init__(bounds, seed)
+        self.eps = magnitude("eps", eps)
+
+    def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
+        bits = _blank(value, generator).random_(0, 2, generator=generator).to(value)
+        return self.eps * (2 * bits - 1)
+
+
+class UniformNoise(Noise):
+    """Adds a draw from U(-eps, eps) to each pixel (Goodfellow et al. 2015, section 6, control experiment).
+
+    Args:
+        eps: Largest size of the noise, in the units of the input: a number or a fraction such as 8/255.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
+        seed: Seed of the draws in evaluation.
+
+    Raises:
+        ValueError: eps is negative or not a number, or bounds are not increasing.
+    """
+
+    def __init__(self, eps: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
+        super().__init__(bounds, seed)
+        self.eps = magnitude("eps", eps)
+
+    def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
+        noise = _blank(value, generator).uniform_(generator=generator).to(value)
+        return self.eps * (2 * noise - 1)
+
+
+class GaussianNoise(Noise):
+    """Adds a draw from N(0, std^2) to each pixel.
+
+    Args:
+        std: Standard deviation of the noise, in the units of the input: a number or a fraction such as 8/255.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
+        seed: Seed of the draws in evaluation.
+
+    Raises:
+        ValueError: std is negative or not a number, or bounds are not increasing.
+    """
+
+    def __init__(self, std: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
+        super().__init__(bounds, seed)
+        self.std = magnitude("std", std)
+
+    def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.std * _blank(value, generator).normal_(generator=generator).to(value)
+
+
+def draws_of_each(x: Tensor, seed: int, draw: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
+    """Return `draw(example, generator)` of each example of `x`, a function of the seed and the example alone."""
+    generator = torch.Generator()
+    examples = x.detach().cpu().contiguous()
+    draws = torch.empty_like(examples)
+    for i, example in enumerate(examples):
+        generator.manual_seed(zlib.crc32(example.float().numpy().tobytes(), seed))
+        draws[i] = draw(example, generator)
+    return draws.to(x.device)
+
+
+def _blank(value: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return what to draw into: as `value`, or where a generator is given float32 on its device."""
+    if generator is None:
+        return torch.empty_like(value)
+    # One generator so gives the same numbers whatever the dtype and the device of the value.
+    return torch.empty(value.shape, dtype=torch.float32, device=generator.device)

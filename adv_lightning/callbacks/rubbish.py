@@ -1,0 +1,60 @@
+"""Training on rubbish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from adv_lightning.attacks.modes import frozen_statistics
+from adv_lightning.callbacks._checks import adversarial
+from adv_lightning.callbacks.term import Term
+from adv_lightning.data.seeding import mix_seed
+
+
+class RubbishTraining(Term):
+    """Teaches that noise is of no class: adds the loss of N(0, std^2) inputs whose answer is "none".
+
+    "None" is the uniform distribution for a softmax and zeros for independent probabilities (`Loss.no_class`). Each
+    batch gets as many noise inputs as `fraction` of its size, drawn as by `InputNoise`; they pass through the network
+    in train mode and leave BatchNorm's running statistics alone (Goodfellow et al. 2015, appendix A: rubbish class
+    examples, and training to resist them).
+
+    Args:
+        weight: Factor of the added loss, above 0.
+        fraction: Noise inputs per example of the batch, above 0.
+        std: Standard deviation of the noise, in the units of the input, above 0.
+
+    Raises:
+        ValueError: a number is not above 0.
+    """
+
+    def __init__(self, weight: float = 1.0, fraction: float = 1.0, std: float = 1.0) -> None:
+        for name, value in (("weight", weight), ("fraction", fraction), ("std", std)):
+            if not value > 0:
+                raise ValueError(f"{name}={value!r}: give a number above 0")
+        self.weight = weight
+        self.fraction = fraction
+        self.std = std
+        self._generator: torch.Generator | None = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        self._generator = self._generator or torch.Generator(pl_module.device)
+        # The last number tells these draws from the data set's and from InputNoise's.
+        self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 2))
+
+    def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
+        module = adversarial(pl_module, self)
+
+        def term(x: Tensor) -> Tensor:
+            shape = (max(1, round(self.fraction * len(x))), *x.shape[1:])
+            noise = torch.empty(shape, dtype=x.dtype, device=x.device).normal_(0, self.std, generator=self._generator)
+            with frozen_statistics(module):
+                return self.weight * module.loss_fn.no_class(module(noise))
+
+        return term

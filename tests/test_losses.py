@@ -1,0 +1,251 @@
+"""What each loss is, and what it says of probabilities and classes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adv_lightning import FGSM, LogisticLoss, Loss, RBFLoss, SigmoidLoss, SoftmaxLoss, adversarial_logistic
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def labels(n: int, classes: int) -> Tensor:
+    return torch.randint(classes, (n,), generator=torch.Generator().manual_seed(9))
+
+
+def value_and_grad(loss: Tensor, leaf: Tensor) -> tuple[Tensor, Tensor]:
+    return loss.detach(), torch.autograd.grad(loss, leaf)[0]
+
+
+# One logit
+
+
+@pytest.mark.parametrize("shape", [(20,), (20, 1)])
+def test_logistic_is_the_softplus_of_the_paper(shape: tuple[int, ...]) -> None:
+    z, y = (3 * drawn(*shape)).requires_grad_(), labels(20, 2)
+    found = value_and_grad(LogisticLoss()(z, y), z)
+    s = 2 * y - 1
+    naive = torch.log1p(torch.exp(-s * z.view(20))).mean()
+    torch.testing.assert_close(found, value_and_grad(naive, z), rtol=1e-14, atol=1e-15)
+    library = F.binary_cross_entropy_with_logits(z.view(20), y.double())
+    torch.testing.assert_close(found, value_and_grad(library, z), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1)])
+def test_logistic_gives_the_probabilities_of_both_classes(shape: tuple[int, ...]) -> None:
+    z = torch.tensor([-2.0, 0.0, 800.0], dtype=torch.float64).view(shape)
+    p = 1 / (1 + math.exp(2))
+    expected = torch.tensor([[1 - p, p], [0.5, 0.5], [0, 1]], dtype=torch.float64)
+    torch.testing.assert_close(LogisticLoss().probabilities(z), expected, rtol=0, atol=1e-15)
+    assert LogisticLoss().predict(z).tolist() == [0, 0, 1]
+    assert LogisticLoss().predict(z).dtype == torch.int64
+
+
+def test_logistic_far_from_the_boundary_is_linear() -> None:
+    z = torch.tensor([-1e4, 1e4], requires_grad=True)
+    value, grad = value_and_grad(LogisticLoss()(z, torch.tensor([1, 0])), z)
+    assert value == 1e4
+    assert grad.tolist() == [-0.5, 0.5]
+
+
+@pytest.mark.parametrize("wrong", [2, -1, 7])
+def test_logistic_refuses_other_targets_and_says_what_to_do(wrong: int) -> None:
+    with pytest.raises(ValueError, match=rf"must be 0 or 1, got {wrong}: .*data\.classes: \[3, 7\]"):
+        LogisticLoss()(torch.zeros(3, 1), torch.tensor([0, 1, wrong]))
+
+
+@pytest.mark.parametrize("shape", [(4, 2), (4, 10), (4, 1, 1)])
+def test_logistic_refuses_logits_of_several_classes(shape: tuple[int, ...]) -> None:
+    loss = LogisticLoss()
+    for call in (lambda z: loss(z, labels(4, 2)), loss.probabilities, loss.predict):
+        with pytest.raises(ValueError, match=r"\[4, .*neither \[B\] nor \[B, 1\].*LogisticRegression"):
+            call(torch.zeros(shape))
+
+
+def test_logistic_refuses_another_number_of_targets() -> None:
+    with pytest.raises(ValueError, match=r"logits of shape \[4\] and targets of \[4, 1\]"):
+        LogisticLoss()(torch.zeros(4), torch.zeros(4, 1).long())
+
+
+# The closed form
+
+
+def logistic(seed: int) -> tuple[nn.Linear, Tensor, Tensor]:
+    net = nn.Linear(7, 1).double()
+    with torch.no_grad():
+        net.weight.copy_(drawn(1, 7, seed=seed))
+        net.bias.copy_(drawn(1, seed=seed + 1))
+    return net, drawn(30, 7, seed=seed + 2), labels(30, 2)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("eps", [0.0, 0.25, 3.0])
+def test_the_closed_form_is_the_loss_at_the_fgsm_point(seed: int, eps: float) -> None:
+    net, x, y = logistic(seed)
+    x_adv = FGSM(eps)(net, x, y, loss_fn=LogisticLoss())
+    expected = LogisticLoss()(net(x_adv), y)
+    found = adversarial_logistic(net.weight, net.bias, x, y, eps)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    for parameter in (net.weight, net.bias):
+        closed, trained = (value_and_grad(each, parameter)[1] for each in (
+            adversarial_logistic(net.weight, net.bias, x, y, eps), LogisticLoss()(net(x_adv), y)
+        ))  # fmt: skip
+        torch.testing.assert_close(closed, trained, rtol=0, atol=1e-12)
+
+
+def test_the_closed_form_is_the_worst_of_the_ball() -> None:
+    net, x, y = logistic(0)
+    corners = torch.cartesian_prod(*[torch.tensor([-0.25, 0.25], dtype=torch.float64)] * 7)
+    worst = 0.0
+    for example, label in zip(x, y, strict=True):
+        logits = net(example + corners).squeeze(1)
+        worst += F.softplus((1 - 2 * label) * logits, threshold=100).max().item() / len(x)
+    assert adversarial_logistic(net.weight, net.bias, x, y, 0.25).item() == pytest.approx(worst, abs=1e-12)
+
+
+def test_as_printed_it_is_right_for_one_label_and_wrong_for_the_other() -> None:
+    net, x, _ = logistic(0)
+    for y, s in ((torch.ones(30).long(), 1), (torch.zeros(30).long(), -1)):
+        z, norm = net(x).squeeze(1), net.weight.abs().sum()
+        printed = F.softplus(s * (0.25 * norm - z), threshold=100).mean().item()
+        exact = LogisticLoss()(net(FGSM(0.25)(net, x, y, loss_fn=LogisticLoss())), y).item()
+        if s == 1:
+            assert printed == pytest.approx(exact, abs=1e-12)
+        else:
+            assert printed < LogisticLoss()(net(x), y).item() < exact
+
+
+def test_the_closed_form_takes_images_and_a_flat_weight() -> None:
+    net, x, y = logistic(0)
+    found = adversarial_logistic(net.weight.flatten(), net.bias.item(), x.view(30, 1, 7, 1), y, 0.25)
+    torch.testing.assert_close(found, adversarial_logistic(net.weight, net.bias, x, y, 0.25), rtol=0, atol=1e-15)
+    with pytest.raises(ValueError, match="must be 0 or 1, got 4: "):
+        adversarial_logistic(net.weight, net.bias, x, y + 3 * y, 0.25)
+
+
+# Independent classes
+
+
+def test_sigmoid_is_the_sum_of_binary_cross_entropies() -> None:
+    z, y = (3 * drawn(20, 5)).requires_grad_(), labels(20, 5)
+    p, present = z.sigmoid(), F.one_hot(y, 5)
+    naive = -(present * p.log() + (1 - present) * (1 - p).log()).sum() / 20
+    torch.testing.assert_close(value_and_grad(SigmoidLoss()(z, y), z), value_and_grad(naive, z), rtol=1e-12, atol=1e-14)
+    assert torch.equal(SigmoidLoss().probabilities(z), p)
+    assert torch.equal(SigmoidLoss().predict(z), p.argmax(1))
+
+
+def naive_rbf(z: Tensor, y: Tensor) -> Tensor:
+    p, present = z.exp(), F.one_hot(y, z.shape[1])
+    return -(present * p.log() + (1 - present) * (1 - p).log()).sum() / len(z)
+
+
+def test_rbf_is_the_sum_of_binary_cross_entropies() -> None:
+    z, y = (-drawn(50, 5).square()).clamp(-10, -1e-2).requires_grad_(), labels(50, 5)
+    found = value_and_grad(RBFLoss()(z, y), z)
+    torch.testing.assert_close(found, value_and_grad(naive_rbf(z, y), z), rtol=1e-10, atol=1e-14)
+    assert torch.equal(RBFLoss().probabilities(z), z.exp())
+    assert torch.equal(RBFLoss().predict(z), z.argmax(1))
+
+
+def test_rbf_in_float32_equals_float64_from_near_to_far() -> None:
+    q = torch.logspace(-4.5, 4, 300)
+    z = -torch.stack([q, q.flip(0)], dim=1)
+    y = torch.zeros(300).long()
+    single, double = z.clone().requires_grad_(), z.double().requires_grad_()
+    found, expected = value_and_grad(RBFLoss()(single, y), single), value_and_grad(RBFLoss()(double, y), double)
+    torch.testing.assert_close(found[0], expected[0].float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(found[1], expected[1].float(), rtol=2e-6, atol=0)
+    exact = 1 / (300 * torch.expm1(q.flip(0).double()))  # q' = -z of the wrong class: d/dz of -log(1 - e^z)
+    torch.testing.assert_close(expected[1][:, 1], exact, rtol=1e-9, atol=1e-300)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("q", [0.0, 1e-30, 1e-7, 1e-5, 1e-3, math.log(2), 1e4, math.inf])
+def test_rbf_stays_finite_at_both_ends(q: float, dtype: torch.dtype) -> None:
+    z = torch.tensor([[-1.0, -q]], dtype=dtype, requires_grad=True)
+    for y in (0, 1):
+        value, grad = value_and_grad(RBFLoss()(z, torch.tensor([y])), z)
+        assert grad.isfinite().all(), y
+        # Only a target that is infinitely far has an infinite loss.
+        assert value.isfinite() or (q == math.inf and y == 1)
+    value, _ = value_and_grad(RBFLoss()(z, torch.tensor([0])), z)
+    if q < 2**-15:
+        assert value.item() == pytest.approx(1 + 15 * math.log(2), rel=1e-3)
+
+
+def test_rbf_refuses_logits_that_give_no_probability() -> None:
+    with pytest.raises(ValueError, match=r"RBFLoss: a logit is 0\.5.*ShallowRBF"):
+        RBFLoss()(torch.tensor([[-1.0, 0.5]]), torch.tensor([0]))
+
+
+# All of them
+
+
+LOSSES = [(SoftmaxLoss(), 5), (SigmoidLoss(), 5), (RBFLoss(), 5), (LogisticLoss(), 1)]
+losses = pytest.mark.parametrize(("loss", "outputs"), LOSSES, ids=lambda each: str(each))
+
+
+@losses
+def test_is_a_mean_over_examples(loss: Loss, outputs: int) -> None:
+    z, y = -drawn(6, outputs).abs(), labels(6, max(2, outputs))
+    each = torch.stack([loss(z[i : i + 1], y[i : i + 1]) for i in range(6)])
+    torch.testing.assert_close(loss(z, y), each.mean(), rtol=1e-14, atol=0)
+
+
+@losses
+def test_is_twice_differentiable(loss: Loss, outputs: int) -> None:
+    z, y = (-drawn(4, outputs).abs() - 0.1).requires_grad_(), labels(4, max(2, outputs))
+    assert torch.autograd.gradcheck(lambda z: loss(z, y), z)
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, y), z)
+
+
+@losses
+def test_probabilities_and_predictions_agree_and_may_be_of_no_example(loss: Loss, outputs: int) -> None:
+    z = -drawn(50, outputs).abs() if isinstance(loss, RBFLoss) else drawn(50, outputs)
+    p = loss.probabilities(z)
+    assert p.shape == (50, max(2, outputs))
+    assert p.min() >= 0
+    assert p.max() <= 1
+    assert torch.equal(loss.predict(z), p.argmax(dim=1))
+    assert loss.probabilities(z[:0]).shape == (0, max(2, outputs))
+    assert loss.predict(z[:0]).shape == (0,)
+
+
+@losses
+def test_away_from_the_cpu_nothing_waits_for_the_values(loss: Loss, outputs: int) -> None:
+    # On the meta device there are no values, so whoever asks for one fails.
+    z, y = torch.zeros(4, outputs, device="meta"), torch.zeros(4, device="meta").long()
+    assert loss(z, y).shape == ()
+    assert loss.probabilities(z).shape == (4, max(2, outputs))
+    assert loss.predict(z).shape == (4,)
+
+
+@pytest.mark.parametrize("loss", [SoftmaxLoss(), SigmoidLoss(), RBFLoss()], ids=str)
+def test_a_single_logit_is_refused_with_what_to_do(loss: Loss) -> None:
+    with pytest.raises(ValueError, match=r"\[4, 1\] are no \[B, K\].*LogisticLoss.*Loss of your own"):
+        loss.predict(torch.zeros(4, 1))
+
+
+def test_a_single_logit_is_refused_before_it_trains() -> None:
+    with pytest.raises(ValueError, match=r"\[4, 1\] are no \[B, K\].*LogisticLoss"):
+        SoftmaxLoss()(torch.zeros(4, 1), torch.zeros(4).long())
+
+
+class Elsewhere(Tensor):
+    """A tensor of the CPU that says it is not."""
+
+    device = torch.device("cuda")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("y", [0, 1])
+def test_away_from_the_cpu_what_would_be_refused_is_nan(y: int) -> None:
+    assert RBFLoss()(torch.tensor([[-1.0, 0.5]]).as_subclass(Elsewhere), torch.tensor([y])).isnan()
+    assert LogisticLoss()(torch.zeros(2), torch.tensor([y, 3]).as_subclass(Elsewhere)).isnan()
