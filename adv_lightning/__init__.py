@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         PGD,
         Attack,
         GaussianNoise,
+        MemberAttack,
         Noise,
         Rotation,
         ScaledGradient,
@@ -24,15 +25,22 @@ if TYPE_CHECKING:
         AdversarialEarlyStopping,
         AdversarialPictures,
         AttackSuite,
+        ClassCentres,
         FinalMetrics,
+        HiddenPerturbation,
+        InputNoise,
+        L1Penalty,
         MaxNorm,
         MomentumSchedule,
+        RubbishTraining,
+        TimedProgressBar,
     )
+    from adv_lightning.checkpoint_ensemble import CheckpointEnsemble
     from adv_lightning.cli import AdversarialCLI, main
     from adv_lightning.losses import LogisticLoss, Loss, RBFLoss, SigmoidLoss, SoftmaxLoss, adversarial_logistic
     from adv_lightning.module import AdversarialModule
     from adv_lightning.objective import Objective, Passes, adversarial_objective
-    from adv_lightning.sites import InputSite, PerturbationSite
+    from adv_lightning.sites import InputSite, LayerSite, PerturbationSite
 
 __version__ = "0.1.0"
 
@@ -42,6 +50,7 @@ _HOMES = {
         "PGD",
         "Attack",
         "GaussianNoise",
+        "MemberAttack",
         "Noise",
         "Rotation",
         "ScaledGradient",
@@ -55,15 +64,22 @@ _HOMES = {
         "AdversarialEarlyStopping",
         "AdversarialPictures",
         "AttackSuite",
+        "ClassCentres",
         "FinalMetrics",
+        "HiddenPerturbation",
+        "InputNoise",
+        "L1Penalty",
         "MaxNorm",
         "MomentumSchedule",
+        "RubbishTraining",
+        "TimedProgressBar",
     ],
+    "checkpoint_ensemble": ["CheckpointEnsemble"],
     "cli": ["AdversarialCLI", "main"],
     "losses": ["LogisticLoss", "Loss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss", "adversarial_logistic"],
     "module": ["AdversarialModule"],
     "objective": ["Objective", "Passes", "adversarial_objective"],
-    "sites": ["InputSite", "PerturbationSite"],
+    "sites": ["InputSite", "LayerSite", "PerturbationSite"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -77,12 +93,19 @@ __all__ = [
     "AdversarialPictures",
     "Attack",
     "AttackSuite",
+    "CheckpointEnsemble",
+    "ClassCentres",
     "FinalMetrics",
     "GaussianNoise",
+    "HiddenPerturbation",
+    "InputNoise",
     "InputSite",
+    "L1Penalty",
+    "LayerSite",
     "LogisticLoss",
     "Loss",
     "MaxNorm",
+    "MemberAttack",
     "MomentumSchedule",
     "Noise",
     "Objective",
@@ -90,12 +113,14 @@ __all__ = [
     "PerturbationSite",
     "RBFLoss",
     "Rotation",
+    "RubbishTraining",
     "ScaledGradient",
     "SigmoidLoss",
     "SignNoise",
     "SingleStepAttack",
     "SoftmaxLoss",
     "TargetedFGSM",
+    "TimedProgressBar",
     "UniformNoise",
     "adversarial_logistic",
     "adversarial_objective",

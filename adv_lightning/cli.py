@@ -23,8 +23,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-# data and models: imported so that their classes can be named without a module path.
-from adv_lightning import data, models  # noqa: F401
+# Imported so that their classes can be named without a module path.
+from adv_lightning import checkpoint_ensemble, data, models  # noqa: F401
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
     AdversarialEarlyStopping,

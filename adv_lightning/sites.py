@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Rule, check_differentiable_input
+from adv_lightning.attacks.gradient import rows
 
 
 class PerturbationSite:
@@ -89,13 +90,13 @@ class LayerSite(PerturbationSite):
         layer: The layer, a module of the network.
         name: What errors call it.
         rule: As for PerturbationSite.
-        relative: Apply the rule to the output divided by its root mean square over each example, and multiply the
-            result by it: the perturbation of an additive rule is so as many times larger. FGSM's then has eps times
-            the Euclidean norm of the example's output.
+        relative: Apply the rule to the output divided by its root mean square over each example, a constant, and
+            multiply the result by it: the perturbation of an additive rule is so as many times larger. FGSM's then
+            has eps times the Euclidean norm of the example's output.
 
     Raises:
-        ValueError: in a pass, the layer gives something else than one floating-point tensor, runs more than once, or
-            runs under torch.utils.checkpoint.
+        ValueError: in a pass, the layer gives something else than one floating-point tensor [B, ...], runs more than
+            once, or runs under torch.utils.checkpoint or torch.no_grad.
     """
 
     def __init__(self, layer: nn.Module, name: str, rule: Rule | None = None, *, relative: bool = False) -> None:
@@ -114,9 +115,10 @@ class LayerSite(PerturbationSite):
         def record(output: Tensor) -> Tensor:
             # Frozen layers below leave nothing to differentiate by.
             self.value = output if output.requires_grad else output.detach().requires_grad_()
-            return self.value
+            # A layer above may work in place, and must not turn the value into its own output.
+            return self.value.clone()
 
-        with self._replaced(record):
+        with self._replaced(record, len(x)):
             yield x
 
     @contextmanager
@@ -125,36 +127,40 @@ class LayerSite(PerturbationSite):
             assert self.rule is not None
             if not self.relative:
                 return self.rule.step(output, direction)
-            size = output.detach().square().mean(dim=tuple(range(1, output.dim())), keepdim=True).sqrt()
-            nonzero = size > 0
-            unit = torch.where(nonzero, size, 1)
-            return torch.where(nonzero, unit * self.rule.step(output / unit, direction), output)
+            # In float32 at least, as half precision would overflow.
+            size = rows(output.detach()).square().mean(dim=1).sqrt().view(-1, *[1] * (output.dim() - 1))
+            unit = torch.where(size > 0, size, 1)
+            moved = unit * self.rule.step(output / unit, direction)
+            return torch.where(size > 0, moved, output).to(output.dtype)
 
-        with self._replaced(perturb):
+        with self._replaced(perturb, len(x)):
             yield x
 
     @contextmanager
-    def _replaced(self, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    def _replaced(self, change: Callable[[Tensor], Tensor], batch_size: int) -> Iterator[None]:
         """Hand the layer's output, once checked, through `change`."""
         calls = 0
 
         def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
             nonlocal calls
             calls += 1
-            if not isinstance(output, Tensor) or not output.is_floating_point():
-                kind = f"{output.dtype} tensor" if isinstance(output, Tensor) else type(output).__name__
-                raise ValueError(f"{self!r} gives a {kind}; only one floating-point tensor can be perturbed")
+            value = single_tensor(output, self)
             if calls > 1:
                 raise ValueError(
                     f"{self!r} runs more than once in a forward pass, so its output is not one place: perturb a layer "
                     "that runs once"
                 )
-            if is_checkpointing():
+            if value.shape[:1] != (batch_size,):
+                raise ValueError(
+                    f"{self!r} gives a tensor of shape {list(value.shape)} for a batch of {batch_size}, so it does not "
+                    f"say which part belongs to which example: perturb a layer that gives [{batch_size}, ...]"
+                )
+            if not torch.is_grad_enabled() or _saves_for_checkpoint():
                 raise ValueError(
                     f"{self!r} runs under torch.utils.checkpoint, which would compute it again without the "
-                    "perturbation: perturb a layer outside of it"
+                    "perturbation, or under torch.no_grad: perturb a layer outside of it"
                 )
-            return change(output)
+            return change(value)
 
         handle = self.layer.register_forward_hook(hook)
         try:
@@ -163,10 +169,20 @@ class LayerSite(PerturbationSite):
             handle.remove()
 
 
-def is_checkpointing() -> bool:
-    """Whether this is a training pass through a region under torch.utils.checkpoint."""
-    if not torch.is_grad_enabled():  # its reentrant form
-        return True
+def single_tensor(output: Any, layer: Any) -> Tensor:
+    """Return a layer's output if it is one floating-point tensor.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if not isinstance(output, Tensor) or not output.is_floating_point():
+        kind = f"{output.dtype} tensor" if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f"{layer!r} gives a {kind}; only one floating-point tensor can be perturbed or measured")
+    return output
+
+
+def _saves_for_checkpoint() -> bool:
+    """Whether the pass is in a region of torch.utils.checkpoint's form that is not reentrant."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
 

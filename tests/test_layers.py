@@ -21,6 +21,7 @@ LAYERS = [
     {"metrics", "attacks", "models", "data", "losses"},
     {"objective", "sites"},
     {"figures", "module", "rebuild"},
+    {"checkpoint_ensemble"},
     {"callbacks"},
     {"cli", "errors", "refit"},
     {"paper"},

@@ -3,6 +3,7 @@
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack, input_gradient
 from adv_lightning.attacks.fgsm import FGSM
 from adv_lightning.attacks.gradient import ScaledGradient
+from adv_lightning.attacks.member import MemberAttack
 from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, UniformNoise
 from adv_lightning.attacks.pgd import PGD
 from adv_lightning.attacks.rotation import Rotation
@@ -13,6 +14,7 @@ __all__ = [
     "PGD",
     "Attack",
     "GaussianNoise",
+    "MemberAttack",
     "Noise",
     "Rotation",
     "Rule",

@@ -59,13 +59,17 @@ class Attack(nn.Module):
         names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind not in variadic]
         return {
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
-            "init_args": {name: getattr(self, name) for name in names},
+            "init_args": {name: _plain(getattr(self, name)) for name in names},
         }
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value}" for name, value in self.config()["init_args"].items())
 
     __call__: Callable[..., Tensor]  # nn.Module leaves it untyped
+
+
+def _plain(value: Any) -> Any:
+    return value.config() if isinstance(value, Attack) else value
 
 
 class SingleStepAttack(Attack):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
@@ -12,11 +13,13 @@ from rich.table import Table
 from adv_lightning.attacks import FGSM, PGD, Attack, ScaledGradient
 from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.callbacks.record import test_record, write_json
+from adv_lightning.data.seeding import mix_seed
 from adv_lightning.figures import share
-from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from adv_lightning.metrics import ErrorRate, MistakeConfidence, RubbishRate
 from adv_lightning.module import AdversarialModule
 
 _STEPS = 40
+_CHUNK = 100
 
 
 class AttackSuite(Callback):
@@ -30,16 +33,26 @@ class AttackSuite(Callback):
         attacks: Attacks by name. Null: FGSM, and PGD of 40 steps, at the eps and bounds of the module's
             `val_attack`, each left out if that attack is the same, or PGD of more steps.
         max_samples: Judge only the first so many test examples under these attacks. Null: all.
+        rubbish_samples: Show the network so many draws from N(0, I) in the shape of its input, and count those it takes
+            for a class with a probability above 1/2 (Goodfellow et al. 2015, appendix A). 0: none.
 
     Raises:
-        ValueError: max_samples is below 1.
+        ValueError: max_samples is below 1, or rubbish_samples negative.
     """
 
-    def __init__(self, attacks: dict[str, Attack] | None = None, max_samples: int | None = None) -> None:
+    def __init__(
+        self,
+        attacks: dict[str, Attack] | None = None,
+        max_samples: int | None = None,
+        rubbish_samples: int = 0,
+    ) -> None:
+        if rubbish_samples < 0:
+            raise ValueError(f"rubbish_samples={rubbish_samples!r}: give 0 or more")
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
         self.attacks = attacks
         self.max_samples = max_samples
+        self.rubbish_samples = rubbish_samples
         self.rows: list[dict[str, Any]] = []
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -63,6 +76,7 @@ class AttackSuite(Callback):
         x, y = module.unpack(batch)
         n = share(self.max_samples, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
+        self._shape = x.shape[1:]
         if n == 0:
             return
         x, y = x[:n], y[:n]
@@ -83,6 +97,8 @@ class AttackSuite(Callback):
             row = _row(name, attack, error, confidence)
             module.log(f"test/{name}_error", row["error"], sync_dist=True)
             self.rows.append(row)
+        if self.rubbish_samples:
+            self.rows.append(self._rubbish(trainer, module))
         directory = trainer.log_dir  # every process must ask: rank zero broadcasts it
         if trainer.is_global_zero:
             _print(self.rows)
@@ -90,6 +106,34 @@ class AttackSuite(Callback):
                 _say_what_is_missing(module.val_attack)
             if directory is not None and trainer.loggers:
                 write_json(test_record(trainer, module, self.rows), directory, "metrics.json")
+
+    def _rubbish(self, trainer: Trainer, module: AdversarialModule) -> dict[str, Any]:
+        chunks = -(-self.rubbish_samples // _CHUNK)
+        if chunks < trainer.world_size:
+            raise ValueError(f"rubbish_samples={self.rubbish_samples}: give {_CHUNK} for each process, or 0 for none")
+        rate: RubbishRate | None = None
+        for i in range(trainer.global_rank, chunks, trainer.world_size):
+            # Seeded by chunk, so that figures do not change with the number of processes.
+            size = min(_CHUNK, self.rubbish_samples - i * _CHUNK)
+            noise = torch.randn(size, *self._shape, generator=torch.Generator().manual_seed(mix_seed(0, i)))
+            with trainer.precision_plugin.forward_context():
+                probabilities = module.loss_fn.probabilities(module(noise.to(module.device)))
+            rate = rate or RubbishRate(probabilities.shape[1]).to(module.device)
+            rate.update(probabilities)
+        assert rate is not None
+        error = rate.compute().item()
+        module.log("test/rubbish_error", error)
+        with rate.sync_context():
+            n, confidence, classes = int(rate.total), rate.confidence().item(), rate.classes().tolist()
+        return {
+            "name": "rubbish",
+            "attack": None,
+            "rubbish": {"distribution": "N(0, I)", "threshold": rate.threshold, "seed": 0},
+            "error": error,
+            "confidence_on_mistakes": None if math.isnan(confidence) else confidence,
+            "classes": None if error == 0 else classes,
+            "n": n,
+        }
 
 
 def _default_attacks(module: AdversarialModule) -> dict[str, Attack]:
@@ -146,8 +190,9 @@ def _print(rows: list[dict[str, Any]]) -> None:
         table.add_column(column, justify="right")
     for row in rows:
         confidence = row["confidence_on_mistakes"]
+        name = "rubbish, N(0, I)" if "rubbish" in row else row["name"]
         table.add_row(
-            row["name"] if row["attack"] is None else _describe(row["attack"]),
+            name if row["attack"] is None else _describe(row["attack"]),
             str(row["n"]),
             f"{row['error']:.2%}",
             "" if confidence is None else f"{confidence:.1%}",
@@ -161,4 +206,6 @@ def _describe(attack: dict[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict) and "class_path" in value:
+        return _describe(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)

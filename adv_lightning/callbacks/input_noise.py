@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, cast
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
 from adv_lightning.attacks import FGSM
 from adv_lightning.attacks.base import input_gradient
@@ -22,28 +21,37 @@ class InputNoise(Callback):
     """Trains on inputs with noise where the module's attack would perturb them (Goodfellow et al. 2015, section 6).
 
     The objective is alpha * J(x) + (1 - alpha) * J(x + noise) with the module's alpha: at 0 noise only, in one forward
-    and one backward pass. Validation and test are without noise; the module's attack judges there as before.
+    and one backward pass; at 1 no noise at all. Validation and test are without noise; the module's attack judges
+    there as before.
 
-    The noise is drawn anew for each batch from a generator of its own, seeded from the global seed, the epoch, the
-    process and the batch, so that a resumed run draws what an uninterrupted one does, and that each process draws its
-    own.
+    The noise is drawn anew for each batch from a generator of its own, seeded from the global seed (0 where none is
+    set), the epoch, the process and the batch, so that a resumed run draws what an uninterrupted one does, and that
+    each process draws its own.
+
+    With `compare_every_n_steps` the epoch's means over every n-th batch are logged at its end: the losses
+    `noise/clean_loss`, `noise/loss` and `noise/fgsm_loss`, under the batch's noise and under FGSM of the same size, and
+    `noise/dot` and `noise/fgsm_dot`, the mean dot product of the perturbation with the gradient of each example's own
+    loss. The network is in eval mode there, and training is as without.
 
     Args:
         noise: Which noise, such as SignNoise, UniformNoise or GaussianNoise.
-        compare_every_n_steps: Log every so many batches, in eval mode: the losses `noise/clean_loss`, `noise/loss` and
-            `noise/fgsm_loss`, under noise and under FGSM of the same size, and `noise/dot` and `noise/fgsm_dot`, the
-            mean dot product of the perturbation with the gradient of each example's loss. Null: never.
+        compare_every_n_steps: Compare noise with FGSM on every so many batches. Null: never.
 
     Raises:
         TypeError: `noise` is no `Noise`, or the module no `AdversarialModule`.
-        ValueError: compare_every_n_steps is less than 1, or another rule is at the input already.
+        ValueError: when built, compare_every_n_steps is less than 1, or the noise has no size to compare at, neither
+            `eps` nor `std`; before training, another rule is at the input already.
     """
 
     def __init__(self, noise: Noise, compare_every_n_steps: int | None = None) -> None:
         if not isinstance(noise, Noise):
             raise TypeError(f"noise={noise!r}: give a Noise, such as SignNoise(eps=0.25)")
-        if compare_every_n_steps is not None and compare_every_n_steps < 1:
-            raise ValueError(f"compare_every_n_steps={compare_every_n_steps}: give at least 1, or null for never")
+        self._size: float | None = getattr(noise, "eps", getattr(noise, "std", None))
+        if compare_every_n_steps is not None:
+            if compare_every_n_steps < 1:
+                raise ValueError(f"compare_every_n_steps={compare_every_n_steps}: give at least 1, or null for never")
+            if self._size is None:
+                raise ValueError(f"{noise!r} has neither eps nor std to give FGSM: leave out compare_every_n_steps")
         self.noise = noise
         self.compare_every_n_steps = compare_every_n_steps
 
@@ -57,7 +65,7 @@ class InputNoise(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._seed(trainer, batch_idx)
         if self.compare_every_n_steps is not None and batch_idx % self.compare_every_n_steps == 0:
-            pl_module.log_dict(self._compared(adversarial(pl_module, self), batch))
+            self._compare(adversarial(pl_module, self), batch)
             self._seed(trainer, batch_idx)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -67,9 +75,8 @@ class InputNoise(Callback):
         self._take_back(pl_module)
 
     def _take_back(self, pl_module: LightningModule) -> None:
-        module = adversarial(pl_module, self)
-        if module.input_site.rule is self.noise:
-            module.input_site.rule = None
+        if isinstance(pl_module, AdversarialModule) and pl_module.input_site.rule is self.noise:
+            pl_module.input_site.rule = None
         self.noise.generator = None
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
@@ -78,17 +85,24 @@ class InputNoise(Callback):
         # The last number tells these draws from the data set's, which are seeded in the same way.
         self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 1))
 
-    def _compared(self, module: AdversarialModule, batch: Any) -> dict[str, Tensor]:
+    def _compare(self, module: AdversarialModule, batch: Any) -> None:
+        assert self._size is not None
         x, y = module.unpack(batch)
         with eval_mode(module), torch.no_grad():
             clean = input_gradient(module, x, y, loss_fn=module.loss)
             noisy = self.noise.step(x, None)
-            size = self.noise.eps if hasattr(self.noise, "eps") else self.noise.std
-            fgsm = FGSM(cast(float, size), self.noise.bounds).step(x, clean.grad)
-            return {
-                "noise/clean_loss": clean.loss,
-                "noise/loss": module.loss(module(noisy), y),
-                "noise/fgsm_loss": module.loss(module(fgsm), y),
-                "noise/dot": ((noisy - x) * clean.grad).sum() / len(x),
-                "noise/fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
+            fgsm = FGSM(self._size, self.noise.bounds).step(x, clean.grad)
+            figures = {
+                "clean_loss": clean.loss,
+                "loss": module.loss(module(noisy), y),
+                "fgsm_loss": module.loss(module(fgsm), y),
+                "dot": ((noisy - x) * clean.grad).sum() / len(x),
+                "fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
             }
+        module.log_dict(
+            {f"noise/{name}": figure for name, figure in figures.items()},
+            on_step=False,
+            on_epoch=True,
+            sync_dist=True,
+            batch_size=len(x),
+        )

@@ -2,45 +2,58 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
-from lightning.pytorch import LightningModule
-from torch import Tensor
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor, nn
 
-from adv_lightning.callbacks._checks import adversarial
+from adv_lightning.callbacks._checks import adversarial, layer_names, named_layers
 from adv_lightning.callbacks.term import Term
+from adv_lightning.module import AdversarialModule
 
 
 class L1Penalty(Term):
     """Adds coefficient * sum of |w| over the weights of chosen layers (Goodfellow et al. 2015, section 5).
 
-    The attack's gradient is without it. Biases are left out.
+    The attack's gradient is without it, and so are `train/clean_loss` and `train/adv_loss`. Biases are left out.
 
     Args:
         coefficient: Factor, 0 or more.
-        layers: Dotted names, within the backbone, of the layers.
+        layers: Dotted names, within the backbone, of the layers. Each has a `weight`, as linear, maxout and
+            convolutional ones do.
 
     Raises:
-        ValueError: coefficient is negative, `layers` is empty, or a name is of no layer with a weight.
+        TypeError: the module is no AdversarialModule.
+        ValueError: when built, coefficient is negative or not finite, or `layers` is empty or has a name twice; before
+            training, a name is of no layer with a weight.
     """
 
     def __init__(self, coefficient: float, layers: list[str]) -> None:
-        if not coefficient >= 0:
-            raise ValueError(f"coefficient={coefficient!r}: give 0 or more")
-        if not layers or isinstance(layers, str):
-            raise ValueError(f"layers={layers!r}: give a list of dotted names of layers, such as [net.maxout1]")
+        if not 0 <= coefficient < math.inf:
+            raise ValueError(f"coefficient={coefficient!r}: give a finite number of 0 or more")
         self.coefficient = coefficient
-        self.layers = layers
+        self.layers = layer_names(layers)
+
+    def check(self, module: AdversarialModule) -> list[nn.Module]:
+        """Return the layers, or raise ValueError if the module's backbone lacks one."""
+        return named_layers(module.backbone, self.layers, _has_weight, " with a weight")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.check(adversarial(pl_module, self))
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
-        known = dict(adversarial(pl_module, self).backbone.named_modules())
-        weighted = [name for name, layer in known.items() if isinstance(getattr(layer, "weight", None), Tensor)]
-        for name in self.layers:
-            if name not in weighted:
-                raise ValueError(
-                    f"layers has {name!r}, which is no layer of the backbone with a weight: there are "
-                    f"{', '.join(weighted)}"
-                )
-        weights = [known[name].weight for name in self.layers]
-        return lambda x: self.coefficient * torch.stack([weight.abs().sum() for weight in weights]).sum()
+        layers = self.check(adversarial(pl_module, self))
+        # The weights are asked for anew each time, for one may be computed from other parameters.
+        return lambda x: self.coefficient * torch.stack([_weight(layer).abs().sum() for layer in layers]).sum()
+
+
+def _has_weight(layer: nn.Module) -> bool:
+    return isinstance(getattr(layer, "weight", None), Tensor)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight

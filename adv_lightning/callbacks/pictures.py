@@ -63,8 +63,8 @@ class AdversarialPictures(Callback):
 
 
 def _guess(module: AdversarialModule, x: Tensor) -> list[tuple[int, float]]:
-    probabilities = module.loss_fn.probabilities(module(x)).float()
-    predicted = module.loss_fn.predict(probabilities.log())
+    logits = module(x)
+    probabilities, predicted = module.loss_fn.probabilities(logits).float(), module.loss_fn.predict(logits)
     return list(zip(predicted.tolist(), probabilities.amax(dim=-1).tolist(), strict=True))
 
 

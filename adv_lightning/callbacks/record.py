@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from lightning.pytorch import LightningModule, Trainer
 
 from adv_lightning import __version__
+
+_WATCHING = ("pictures", "attack_suite", "final_metrics")
+"""Named callbacks that change nothing in training."""
 
 
 def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -59,6 +63,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
             "seconds": None,
             "seed": seed,
             "checkpoint": None,
+            "callbacks": None,
         }
     checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     timer = checkpoint.get("callbacks", {}).get("Timer", {})
@@ -70,7 +75,16 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "seconds": timer.get("time_elapsed", {}).get("train"),
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
+        "callbacks": _callbacks(Path(path).parent.parent / "config.yaml"),
     }
+
+
+def _callbacks(config: Path) -> dict[str, Any] | None:
+    """Return what acted in training, from the configuration beside the checkpoint; None where there is none."""
+    if not config.is_file():
+        return None
+    named = yaml.safe_load(config.read_text(encoding="utf-8")).get("callbacks") or {}
+    return {name: value for name, value in named.items() if value is not None and name not in _WATCHING}
 
 
 def _path(instance: Any) -> str:

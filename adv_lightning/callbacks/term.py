@@ -11,13 +11,17 @@ from adv_lightning.callbacks._checks import adversarial
 
 
 class Term(Callback):
-    """Adds `term` to the module's objective while it is fitted."""
+    """Adds `term` to the module's objective while it is fitted. Base class of penalties; override `term`.
+
+    Raises:
+        TypeError: the module is no AdversarialModule.
+    """
 
     _added: Callable[[Tensor], Tensor] | None = None
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
         """Return x, [B, ...] -> what is added to the objective, a scalar."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define term(pl_module)")
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._added = self.term(pl_module)

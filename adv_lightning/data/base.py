@@ -26,7 +26,7 @@ class ImageDataModule(LightningDataModule):
 
     Batches are ``(x, y)``: x float32 [B, C, H, W] in [0, 1], y int64 [B]. Training is shuffled anew each
     epoch; over several processes it is padded, see `ShardedSampler`. Validation and test are in order, each
-    image exactly once over all processes. Prediction reads the test set.
+    image exactly once over all processes. Prediction reads what test reads.
 
     Args:
         batch_size: Images per batch and process.
@@ -38,6 +38,8 @@ class ImageDataModule(LightningDataModule):
         classes: Keep only these classes, relabelled from 0 in the order given: [3, 7] makes 3 class 0 and
             7 class 1.
         on_device: Keep the whole set on the trainer's device.
+        test_part: What test and predict read: the "test" set, or the "train" or "val" images, which tells the training
+            error in eval mode, without augmentation.
         seed: Seed of the order and the augmentation, 0 or more. None: Lightning's global seed, or 0.
 
     Raises:
@@ -61,6 +63,7 @@ class ImageDataModule(LightningDataModule):
         split_seed: int = 0,
         classes: list[int] | None = None,
         on_device: bool = False,
+        test_part: Literal["test", "train", "val"] = "test",
         seed: int | None = None,
     ) -> None:
         super().__init__()
@@ -75,6 +78,10 @@ class ImageDataModule(LightningDataModule):
                 raise ValueError(f"{name} must be {least} or more, got {value}")
         if split not in ("last", "random"):
             raise ValueError(f"split must be 'last' or 'random', got {split!r}")
+        if test_part not in ("test", "train", "val"):
+            raise ValueError(f"test_part must be 'test', 'train' or 'val', got {test_part!r}")
+        if test_part == "val" and val_size == 0:
+            raise ValueError("test_part is 'val', and val_size=0 keeps no image for validation")
         _check_classes(classes, len(self.all_class_names))
         self.batch_size = batch_size
         self.val_size = val_size
@@ -82,6 +89,7 @@ class ImageDataModule(LightningDataModule):
         self.split_seed = split_seed
         self.classes = classes
         self.on_device = on_device
+        self.test_part = test_part
         self.seed = seed
         self.train_set: TensorImages | None = None
         self.val_set: TensorImages | None = None
@@ -131,7 +139,16 @@ class ImageDataModule(LightningDataModule):
             self.train_set = self._make_set("training", train, self.train_transform)
             self.val_set = None if val is None else self._make_set("validation", val)
         if stage in ("test", "predict") and self.test_set is None:
-            self.test_set = self._make_set("test", self.load("test"))
+            self.test_set = self._make_set("test", self._to_judge())
+
+    def _to_judge(self) -> Labelled:
+        if self.test_part == "test":
+            return self.load("test")
+        train, val = self.load_train_val()
+        if self.test_part == "train":
+            return train
+        assert val is not None
+        return val
 
     def train_dataloader(self) -> BatchLoader:
         """Return the shuffled training set."""

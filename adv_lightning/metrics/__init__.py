@@ -1,5 +1,6 @@
-"""Metrics whose states are sums, so that several processes reduce them exactly."""
+"""Metrics with sums as states, exact under DDP."""
 
 from adv_lightning.metrics.error import ErrorRate, MistakeConfidence
+from adv_lightning.metrics.rubbish import RubbishRate
 
-__all__ = ["ErrorRate", "MistakeConfidence"]
+__all__ = ["ErrorRate", "MistakeConfidence", "RubbishRate"]

@@ -206,7 +206,13 @@ def test_the_record_knows_how_long_a_checkpoint_was_trained(when: str, tmp_path:
     trainer.test(module, loader(), ckpt_path=path, verbose=False)
     record = json.loads((Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8"))
     del record["training"]["seed"]
-    assert record["training"] == {"epochs": 3, "steps": 12, "seconds": None, "checkpoint": "last.ckpt"}
+    assert record["training"] == {
+        "epochs": 3,
+        "steps": 12,
+        "seconds": None,
+        "checkpoint": "last.ckpt",
+        "callbacks": None,  # no command line left its configuration beside the checkpoint
+    }
 
 
 @pytest.mark.parametrize(("stored", "seed"), [({"adv_lightning_seed": 5}, 5), ({"adv_lightning_seed": None}, None)])
@@ -264,5 +270,5 @@ def test_judges_no_other_module() -> None:
         def test_step(self, batch: Any, batch_idx: int) -> None:
             pass
 
-    with pytest.raises(TypeError, match="AttackSuite judges an AdversarialModule, and this is a Other"):
+    with pytest.raises(TypeError, match="AttackSuite works on an AdversarialModule, and this is a Other"):
         quiet_trainer(callbacks=[AttackSuite()]).test(Other(), loader(), verbose=False)

@@ -1,0 +1,27 @@
+"""An ensemble of trained networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from adv_lightning.models import Ensemble
+from adv_lightning.module import AdversarialModule
+
+
+class CheckpointEnsemble(Ensemble):
+    """The `Ensemble` of the backbones in several checkpoints, in eval mode until it is trained.
+
+    Args:
+        checkpoints: Paths of checkpoints that a command line made, so that they know their networks.
+
+    Raises:
+        ValueError: there is no path.
+        FileNotFoundError: a file is missing.
+    """
+
+    def __init__(self, checkpoints: list[str]) -> None:
+        for path in checkpoints:
+            if not Path(path).is_file():
+                raise FileNotFoundError(f"checkpoints has {path!r}: there is no such file")
+        modules = [AdversarialModule.load_from_checkpoint(path, map_location="cpu") for path in checkpoints]
+        super().__init__([module.backbone.eval() for module in modules])

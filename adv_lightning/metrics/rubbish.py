@@ -1,0 +1,56 @@
+"""How often rubbish is taken for a class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+_UNIT = 2**24  # the precision of float32
+
+
+class RubbishRate(Metric):
+    """Share of inputs of no class that are taken for one, in [0, 1]; NaN before the first.
+
+    An input is taken for a class if the largest of its probabilities is above `threshold` (Goodfellow et al. 2015,
+    appendix A, with 0.5: an error is "a positive prediction for any class").
+
+    Args:
+        num_classes: Number of classes, K.
+        threshold: In [0, 1].
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    taken: Tensor
+    confidence_sum: Tensor
+    total: Tensor
+
+    def __init__(self, num_classes: int, threshold: float = 0.5) -> None:
+        super().__init__()
+        self.threshold = threshold
+        self.add_state("taken", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+        # In fixed point, so that the sum is exact in any order and on devices without float64.
+        self.add_state("confidence_sum", default=torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor) -> None:
+        """Count probabilities, [B, K]."""
+        confidence, predicted = probabilities.float().max(dim=-1)
+        wrong = confidence > self.threshold
+        self.taken += torch.zeros_like(self.taken).scatter_add_(0, predicted, wrong.long())
+        self.confidence_sum += ((confidence * _UNIT).round().long() * wrong).sum()
+        self.total += len(probabilities)
+
+    def compute(self) -> Tensor:
+        """Return inputs taken for a class / n."""
+        return self.taken.sum() / self.total
+
+    def classes(self) -> Tensor:
+        """Return for each class its part in the errors, [K]; NaN where there is no error."""
+        return self.taken / self.taken.sum()
+
+    def confidence(self) -> Tensor:
+        """Return the mean largest probability of the inputs taken for a class; NaN where there is none."""
+        return self.confidence_sum / self.taken.sum() / _UNIT
