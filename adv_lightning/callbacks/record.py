@@ -25,6 +25,8 @@ def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, 
     training = _training(trainer)
     return {
         "test": rows,
+        # What callbacks have logged in this test; the module's own figures stand in the rows.
+        "logged": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
         "mode": "eval",
         "training": training,
         "seed": training["seed"],

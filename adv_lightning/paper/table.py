@@ -16,16 +16,17 @@ PUBLISHED = {
 }
 """Percent, from Goodfellow et al. (2015), sections 4 and 6, by the beginning of the run's name."""
 
-HEAD = (
-    "| run | net | trained on | seed | epochs | time | n | clean | FGSM (conf.) | PGD-40 (conf.) | paper |",
-    "|---|---|---|---|---|---|---|---|---|---|---|",
-)
-
 
 def table(results: Path) -> str:
-    """Return the Markdown table of every run in `results`, a folder of `metrics.json` files under the runs' names."""
+    """Return the Markdown table of every run in `results`, a folder of `metrics.json` files under the runs' names.
+
+    What few runs have is left out if none has it.
+    """
     records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
-    return "\n".join([*HEAD, *(_row(name, record) for name, record in records.items())])
+    rows = [_row(name, record) for name, record in records.items()]
+    columns = [title for title in _COLUMNS if title not in _RARE or any(row[title] for row in rows)]
+    lines = [columns, ["---"] * len(columns), *([row[title] for title in columns] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
 
 
 def replace_table(text: str, new: str) -> str:
@@ -39,23 +40,46 @@ def replace_table(text: str, new: str) -> str:
     return f"{text[: text.index(BEGIN)]}{BEGIN}\n{new}\n{text[text.index(END) :]}"
 
 
-def _row(name: str, record: dict[str, Any]) -> str:
-    training, rows = record["training"], record["test"]
-    clean = next(row for row in rows if row["attack"] is None)
-    cells = [
+_COLUMNS = (
+    "run",
+    "net",
+    "trained on",
+    "seed",
+    "epochs",
+    "time",
+    "judged on",
+    "n",
+    "clean",
+    "FGSM (conf.)",
+    "PGD-40 (conf.)",
+    "rubbish (conf.)",
+    "mean activation",
+    "paper",
+)
+
+_RARE = ("judged on", "rubbish (conf.)", "mean activation")
+
+
+def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
+    training, rows, data = record["training"], record["test"], record.get("data") or {}
+    clean = next(row for row in rows if row["attack"] is None and "rubbish" not in row)
+    values = (
         f"`{name}`",
         _net(record["model"].get("backbone")),
-        _mixture(record["model"]) + _whole(record.get("data")),
+        _mixture(record["model"], training.get("callbacks") or {}) + _whole(data),
         _shown(record["seed"]),
         _shown(training["epochs"]),
         DASH if training["seconds"] is None else f"{training['seconds'] / 60:.0f} min",
+        {"train": "training images", "val": "validation images"}.get(data.get("test_part", "test"), ""),
         str(clean["n"]),
         f"{clean['error']:.2%}",
         _judged(rows, "FGSM"),
         _judged(rows, "PGD", steps=40),
+        next((_rate(row) for row in rows if "rubbish" in row), ""),
+        _activation(record.get("logged") or {}),
         next((said for run, said in PUBLISHED.items() if name.startswith(run)), ""),
-    ]
-    return f"| {' | '.join(cells)} |"
+    )
+    return dict(zip(_COLUMNS, values, strict=True))
 
 
 def _net(backbone: dict[str, Any] | None) -> str:
@@ -67,15 +91,49 @@ def _net(backbone: dict[str, Any] | None) -> str:
     return f"{_class(backbone)} {sizes}".strip() + layers
 
 
-def _mixture(model: dict[str, Any]) -> str:
-    attack = model["attack"]
-    if attack is None or model["alpha"] == 1:
-        return "clean only"
-    return f"alpha {model['alpha']:g}, {_class(attack)}{_eps(attack, ' eps ')}"
+def _mixture(model: dict[str, Any], callbacks: dict[str, Any]) -> str:
+    """Say what the network was trained on, and what was added to its loss."""
+    noise, hidden = _arguments(callbacks, "noise"), _arguments(callbacks, "hidden")
+    attacks = [] if model["attack"] is None else [_named(model["attack"])]
+    if noise:
+        attacks = [_named(noise["noise"])]
+    if hidden.get("rule"):
+        attacks = attacks if hidden.get("perturb_input", True) else []
+        attacks.append(f"{_named(hidden['rule'])} on {', '.join(hidden['layers'])}")
+    alpha = model["alpha"]
+    parts = [f"alpha {alpha:g}", *attacks] if attacks and alpha != 1 else ["clean only"]
+    penalty, rubbish = _arguments(callbacks, "l1"), _arguments(callbacks, "rubbish")
+    if penalty:
+        parts.append(f"L1 {penalty['coefficient']:g} on {', '.join(penalty['layers'])}")
+    if rubbish:
+        parts.append("rubbish")
+    if model.get("loss_fn"):
+        parts.append(_class(model["loss_fn"]) if isinstance(model["loss_fn"], dict) else str(model["loss_fn"]))
+    return ", ".join(parts)
 
 
-def _whole(data: dict[str, Any] | None) -> str:
-    return ", no image kept for validation" if data is not None and data.get("val_size") == 0 else ""
+def _arguments(callbacks: dict[str, Any], name: str) -> dict[str, Any]:
+    return (callbacks.get(name) or {}).get("init_args") or {}
+
+
+def _named(attack: dict[str, Any]) -> str:
+    """Return an attack's class with its size."""
+    arguments = attack.get("init_args") or {}
+    sizes = [f" {name} {_number(arguments[name])}" for name in ("eps", "std", "angle") if name in arguments]
+    return _class(attack) + "".join(sizes)
+
+
+def _number(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def _activation(logged: dict[str, float]) -> str:
+    found = {name.partition("activation/")[2]: value for name, value in logged.items() if "activation/" in name}
+    return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+
+
+def _whole(data: dict[str, Any]) -> str:
+    return ", no image kept for validation" if data.get("val_size") == 0 else ""
 
 
 def _judged(rows: list[dict[str, Any]], attack: str, **arguments: Any) -> str:
@@ -83,19 +141,18 @@ def _judged(rows: list[dict[str, Any]], attack: str, **arguments: Any) -> str:
     for row in rows:
         found = row["attack"]
         if found and _class(found) == attack and arguments.items() <= found["init_args"].items():
-            confidence = row["confidence_on_mistakes"]
-            shown = "" if confidence is None else f" ({confidence:.1%})"
-            return f"{row['error']:.2%}{shown}{_eps(found, ', eps ')}"
+            eps = (found.get("init_args") or {}).get("eps")
+            return _rate(row) + ("" if eps is None else f", eps {_number(eps)}")
     return DASH
+
+
+def _rate(row: dict[str, Any]) -> str:
+    confidence = row["confidence_on_mistakes"]
+    return f"{row['error']:.2%}" + ("" if confidence is None else f" ({confidence:.1%})")
 
 
 def _class(described: dict[str, Any]) -> str:
     return str(described["class_path"]).rsplit(".", 1)[-1]
-
-
-def _eps(attack: dict[str, Any], before: str) -> str:
-    eps = (attack.get("init_args") or {}).get("eps")
-    return "" if eps is None else f"{before}{eps:g}" if isinstance(eps, int | float) else f"{before}{eps}"
 
 
 def _shown(value: Any) -> str:

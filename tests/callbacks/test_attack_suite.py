@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialCheckpoint, AdversarialModule, Attack, AttackSuite, SingleStepAttack
+from adv_lightning.cli import main
+from adv_lightning.data.seeding import mix_seed
+from tests.conftest import ROOT
 from tests.helpers import Batches, Snapshot, batches, fit, mlp, quiet_trainer
 
 
@@ -272,3 +275,41 @@ def test_judges_no_other_module() -> None:
 
     with pytest.raises(TypeError, match="AttackSuite works on an AdversarialModule, and this is a Other"):
         quiet_trainer(callbacks=[AttackSuite()]).test(Other(), loader(), verbose=False)
+
+
+def test_rubbish_is_shown_and_counted(tmp_path: Path) -> None:
+    module, logger = AdversarialModule(mlp(), FGSM(0.1)).float(), CSVLogger(tmp_path)
+    batch = (torch.rand(4, 6), torch.tensor([0, 1, 2, 0]))
+    suite = AttackSuite({}, rubbish_samples=250)
+    (figures,) = quiet_trainer(callbacks=[suite], logger=logger).test(module, Batches(batch), verbose=False)
+    chunks = [
+        torch.randn(size, 6, generator=torch.Generator().manual_seed(mix_seed(0, i)))
+        for i, size in enumerate((100, 100, 50))
+    ]
+    with torch.no_grad():
+        probabilities = module.eval()(torch.cat(chunks)).softmax(1)
+    taken = probabilities.amax(1) > 0.5
+    assert 0 < taken.sum() < 250
+    row = json.loads((Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8"))["test"][-1]
+    assert (row["name"], row["n"], row["attack"]) == ("rubbish", 250, None)
+    assert row["error"] == figures["test/rubbish_error"] == pytest.approx(taken.float().mean().item())
+    assert row["confidence_on_mistakes"] == pytest.approx(probabilities.amax(1)[taken].mean().item(), abs=1e-5)
+    assert sum(row["classes"]) == pytest.approx(1)
+
+
+def test_a_negative_number_of_rubbish_is_refused() -> None:
+    with pytest.raises(ValueError, match="rubbish_samples=-1: give 0 or more"):
+        AttackSuite(rubbish_samples=-1)
+
+
+def test_the_record_names_what_acted_in_training_and_what_was_logged(tmp_path: Path) -> None:
+    root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs=1", "--trainer.limit_train_batches=6"]
+    noise = ["--callbacks.noise.noise=SignNoise", "--callbacks.noise.noise.eps=0.1"]
+    hidden = ["--callbacks.hidden.layers=[net.maxout1]"]
+    cli = main(["fit", "--config", str(ROOT / "configs" / "digits.yaml"), *root, *noise, *hidden])
+    record = json.loads((tmp_path / "lightning_logs" / "version_0" / "metrics.json").read_text(encoding="utf-8"))
+    acted = record["training"]["callbacks"]
+    assert acted["noise"]["init_args"]["noise"]["class_path"].endswith("SignNoise")
+    assert not {"attack_suite", "pictures", "final_metrics"} & acted.keys()
+    name = "test/activation/net.maxout1"
+    assert record["logged"][name] == pytest.approx(cli.trainer.callback_metrics[name].item())

@@ -252,3 +252,22 @@ def test_two_processes_share_the_images_without_padding_what_is_judged(
     assert [[len(batch) for batch in batches] for batches in judged] == [[100, 1], [100]]
     interleaved = [label for pair in zip(*map(chain.from_iterable, judged), strict=False) for label in pair]
     assert interleaved + judged[0][-1] == data.val_set.labels.tolist()
+
+
+@pytest.mark.parametrize(("part", "held"), [("test", [0, 1, 2, 3, 4]), ("train", list(range(7))), ("val", [7, 8, 9])])
+def test_what_test_reads(part: Literal["test", "train", "val"], held: list[int]) -> None:
+    module = Ten(batch_size=20, val_size=3, test_part=part)
+    module.setup("test")
+    assert numbers(module.test_dataloader()) == numbers(module.predict_dataloader()) == [held]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"test_part": "all"}, "test_part must be 'test', 'train' or 'val', got 'all'"),
+        ({"test_part": "val", "val_size": 0}, "val_size=0 keeps no image for validation"),
+    ],
+)
+def test_a_part_that_is_not_there_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Ten(**arguments)

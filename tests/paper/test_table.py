@@ -35,10 +35,18 @@ MAXOUT = described("models.MaxoutMLP", units=240, pieces=5, layers=2, dropout=0.
 PUBLISHED_NET = {"backbone": MAXOUT, "attack": described("FGSM", eps=0.25, bounds=None), "alpha": 0.5}
 
 
-def cells(folder: Path, model: dict[str, Any], *rows: dict[str, Any], seconds: float | None = 3540.0) -> dict[str, str]:
+def cells(
+    folder: Path,
+    model: dict[str, Any],
+    *rows: dict[str, Any],
+    seconds: float | None = 3540.0,
+    callbacks: dict[str, Any] | None = None,
+    **further: Any,
+) -> dict[str, str]:
     """The one row of the table of a record, by the head of its columns."""
     training = {"epochs": 117, "steps": 58500, "seconds": seconds, "seed": 3, "checkpoint": "best.ckpt"}
-    record = {"test": [CLEAN, *rows], "training": training, "seed": 3, "model": model}
+    training["callbacks"] = callbacks
+    record = {"test": [CLEAN, *rows], "training": training, "seed": 3, "model": model} | further
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(folder).splitlines()]
     assert len(lines) == 3
@@ -115,3 +123,54 @@ def test_markers_are_needed() -> None:
 def test_a_refit_says_that_nothing_was_kept_for_validation() -> None:
     rows = table(ROOT / "results").splitlines()
     assert [row.split("|")[1].strip() for row in rows if "no image kept" in row] == ["`mnist_maxout_adv_refit`"]
+
+
+def callback(name: str, **arguments: Any) -> dict[str, Any]:
+    return described(f"callbacks.{name}", **arguments)
+
+
+FGSM_HIDDEN = described("FGSM", eps=0.3)
+
+
+@pytest.mark.parametrize(
+    ("model", "callbacks", "said"),
+    [
+        ({"alpha": 0}, {"noise": callback("InputNoise", noise=described("SignNoise", eps=0.25))}, "SignNoise eps 0.25"),
+        (
+            {"alpha": 0.5},
+            {"hidden": callback("HiddenPerturbation", layers=["a.b"], rule=FGSM_HIDDEN, perturb_input=True)},
+            "FGSM eps 0.25, FGSM eps 0.3 on a.b",
+        ),
+        (
+            {"alpha": 0.5},
+            {"hidden": callback("HiddenPerturbation", layers=["a", "b"], rule=FGSM_HIDDEN, perturb_input=False)},
+            "FGSM eps 0.3 on a, b",
+        ),
+    ],
+)
+def test_callbacks_that_perturb_are_named(
+    model: dict[str, Any], callbacks: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    row = cells(tmp_path, PUBLISHED_NET | model, callbacks=callbacks)
+    assert row["trained on"] == f"alpha {model['alpha']:g}, {said}"
+
+
+def test_what_is_added_to_the_loss_is_named(tmp_path: Path) -> None:
+    model = PUBLISHED_NET | {"alpha": 1, "loss_fn": {"class_path": "adv_lightning.losses.SigmoidLoss"}}
+    callbacks = {
+        "l1": callback("L1Penalty", coefficient=0.0025, layers=["a"]),
+        "rubbish": callback("RubbishTraining", weight=1),
+        "hidden": callback("HiddenPerturbation", layers=["a"], rule=None, perturb_input=False),
+    }
+    row = cells(tmp_path, model, callbacks=callbacks)
+    assert row["trained on"] == "clean only, L1 0.0025 on a, rubbish, SigmoidLoss"
+
+
+def test_columns_that_few_runs_have_stand_where_one_has_them(tmp_path: Path) -> None:
+    rubbish = judged(None, 0.25, 0.75) | {"rubbish": {"distribution": "N(0, I)"}}
+    logged = {"test/activation/net.a": 1.23456, "test/error": 0.1}
+    row = cells(tmp_path, PUBLISHED_NET, rubbish, data={"test_part": "train"}, logged=logged)
+    assert row["clean"] == "1.23%"
+    assert row["rubbish (conf.)"] == "25.00% (75.0%)"
+    assert row["mean activation"] == "net.a 1.235"
+    assert row["judged on"] == "training images"
