@@ -17,9 +17,23 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from torch import Tensor, nn
 
-from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite
+from adv_lightning import (
+    FGSM,
+    PGD,
+    AdversarialModule,
+    AttackSuite,
+    ClassCentres,
+    HiddenPerturbation,
+    InputNoise,
+    RBFLoss,
+    Rotation,
+    RubbishTraining,
+    SignNoise,
+    SingleStepAttack,
+)
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from adv_lightning.models import ShallowRBF
 from tests.helpers import Batches, batches, quiet_trainer
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -145,8 +159,83 @@ def metrics() -> dict[str, Any]:
     return {"error": error.compute(), "confidence": confidence.compute(), "none": none.compute()}
 
 
+def hidden(rule: SingleStepAttack, **kwargs: Any) -> dict[str, Any]:
+    """A hidden layer perturbed in training, its size logged in validation and test, on an odd number of digits."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    callback = HiddenPerturbation(["1"], rule)
+    result = trained(net, callbacks=[callback], **kwargs)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+    module, data = AdversarialModule(net, FGSM(0.1), val_attack_samples=51), DigitsDataModule(batch_size=50)
+    judging = trainer(callbacks=[HiddenPerturbation(["2"])])
+    (result["val"],) = judging.validate(module, datamodule=data, verbose=False)
+    (result["test"],) = judging.test(module, datamodule=data, verbose=False)
+    return result
+
+
+def hidden_fgsm() -> dict[str, Any]:
+    return hidden(FGSM(0.2))
+
+
+def hidden_rotation() -> dict[str, Any]:
+    return hidden(Rotation(0.3), accumulate_grad_batches=2)
+
+
+class Draws(Callback):
+    """The inputs of a network, pass by pass."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        pl_module.backbone.register_forward_pre_hook(lambda module, args: self.seen.append(args[0].detach().clone()))
+
+
+def drawn(alpha: float, *callbacks: Callback) -> dict[str, Any]:
+    """Training on random draws, from inputs that are zero."""
+    seed_everything(1)
+    torch.manual_seed(0)
+    draws, net = Draws(), nn.Sequential(nn.Linear(200, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+    module = AdversarialModule(net, FGSM(0.1), alpha=alpha, optimizer=sgd)
+    fitting = trainer(limit_val_batches=0, max_epochs=2, callbacks=[*callbacks, draws])
+    loader = own_part(batches(3))
+    loader = Batches(*((torch.zeros(len(x), 200, dtype=x.dtype), y) for x, y in loader))
+    fitting.fit(module, loader, loader)
+    figures = {name: value.item() for name, value in fitting.callback_metrics.items() if name.startswith("noise/")}
+    return {"draws": torch.stack(draws.seen), "weights": weights(module), "figures": figures}
+
+
+def noise() -> dict[str, Any]:
+    return drawn(0.0, InputNoise(SignNoise(0.5)))
+
+
+def noise_compared() -> dict[str, Any]:
+    return drawn(0.0, InputNoise(SignNoise(0.5), 2))
+
+
+def rubbish() -> dict[str, Any]:
+    return drawn(1.0, RubbishTraining())
+
+
+class Centres(Callback):
+    """The centres before the first step."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.found = pl_module.backbone.mu.detach().clone()
+
+
+def centres() -> dict[str, Any]:
+    module = AdversarialModule(ShallowRBF(10, (1, 8, 8)), FGSM(0.1), loss_fn=RBFLoss(), optimizer=sgd)
+    found = Centres()
+    fitting = trainer(callbacks=[ClassCentres(), found], limit_train_batches=2, limit_val_batches=0)
+    fitting.fit(module, datamodule=DigitsDataModule(batch_size=50))
+    return {"centres": found.found, "weights": weights(module)}
+
+
 CASES: list[Callable[[], dict[str, Any]]] = [
-    plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics
+    plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics,
+    hidden_fgsm, hidden_rotation, noise, noise_compared, rubbish, centres,
 ]  # fmt: skip
 
 if __name__ == "__main__":

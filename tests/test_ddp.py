@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from adv_lightning.data.seeding import mix_seed
 from tests import ddp_cases
 
 Results = Callable[[str], list[dict[str, Any]]]
@@ -48,7 +49,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
-@pytest.mark.parametrize("case", ["plain", "pgd", "unused_and_accumulated"])
+@pytest.mark.parametrize("case", ["plain", "pgd", "unused_and_accumulated", "hidden_fgsm", "hidden_rotation"])
 def test_ten_steps_equal_those_of_one_process_on_the_union(case: str, results: Results) -> None:
     alone = getattr(ddp_cases, case)()
     first, second = results(case)
@@ -97,3 +98,45 @@ def test_metrics_reduce_exactly(results: Results) -> None:
         assert result["error"] == alone["error"]
         assert result["confidence"] == alone["confidence"]
         assert result["none"].isnan()
+
+
+def test_activations_are_those_of_one_process(results: Results) -> None:
+    alone = ddp_cases.hidden_fgsm()
+    for result in results("hidden_fgsm"):
+        for stage in ("val", "test"):
+            assert result[stage].keys() == alone[stage].keys()
+            name = f"{stage}/activation/2"
+            assert result[stage][name] == pytest.approx(alone[stage][name], rel=1e-6)
+
+
+@pytest.mark.parametrize(("case", "tag"), [("noise", 1), ("rubbish", 2)])
+def test_each_rank_has_draws_of_its_own(case: str, tag: int, results: Results) -> None:
+    both = results(case)
+    assert torch.equal(both[0]["weights"], both[1]["weights"])
+    for rank, result in enumerate(both):
+        draws = [draw for draw in result["draws"] if draw.abs().max() > 0]  # the clean inputs are zero
+        assert len(draws) == 6
+        for epoch in range(2):
+            for batch in range(3):
+                generator = torch.Generator().manual_seed(mix_seed(1, epoch, rank, batch, tag))
+                found = draws[3 * epoch + batch]
+                if case == "noise":
+                    expected = torch.empty(found.shape).random_(0, 2, generator=generator).double() - 0.5
+                else:
+                    expected = torch.empty_like(found).normal_(generator=generator)
+                assert torch.equal(found, expected)
+
+
+def test_figures_of_noise_are_means_over_both_ranks(results: Results) -> None:
+    both = results("noise_compared")
+    assert both[0]["figures"] == both[1]["figures"]
+    assert sorted(both[0]["figures"]) == [f"noise/{n}" for n in ("clean_loss", "dot", "fgsm_dot", "fgsm_loss", "loss")]
+    assert torch.equal(both[0]["weights"], results("noise")[0]["weights"])
+
+
+def test_centres_are_those_of_one_process(results: Results) -> None:
+    alone, both = ddp_cases.centres(), results("centres")
+    assert alone["centres"].abs().max() > 0.5
+    for result in both:
+        assert torch.equal(result["centres"], alone["centres"])
+    assert torch.equal(both[0]["weights"], both[1]["weights"])

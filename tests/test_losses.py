@@ -249,3 +249,62 @@ class Elsewhere(Tensor):
 def test_away_from_the_cpu_what_would_be_refused_is_nan(y: int) -> None:
     assert RBFLoss()(torch.tensor([[-1.0, 0.5]]).as_subclass(Elsewhere), torch.tensor([y])).isnan()
     assert LogisticLoss()(torch.zeros(2), torch.tensor([y, 3]).as_subclass(Elsewhere)).isnan()
+
+
+# Of no class
+
+
+def far_from_every_class(loss: Loss, z: Tensor) -> Tensor:
+    """The mean loss where the answer is "none", from its definition: of the probabilities alone."""
+    p = loss.probabilities(z)
+    if isinstance(loss, SigmoidLoss | RBFLoss):
+        return -torch.log(1 - p).sum() / len(z)  # every class is absent
+    return -p.log().sum() / p.numel()  # every class is as likely
+
+
+@losses
+def test_no_class_is_the_loss_of_an_answer_that_is_none(loss: Loss, outputs: int) -> None:
+    z = (-2 * drawn(30, outputs).abs() - 0.01 if isinstance(loss, RBFLoss) else 3 * drawn(30, outputs)).requires_grad_()
+    found, expected = value_and_grad(loss.no_class(z), z), value_and_grad(far_from_every_class(loss, z), z)
+    assert found[0].shape == ()
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@losses
+def test_no_class_is_the_mean_of_the_loss_over_all_targets_where_these_exclude_each_other(
+    loss: Loss, outputs: int
+) -> None:
+    z, classes = -drawn(30, outputs).abs() - 0.1, max(2, outputs)
+    every = torch.stack([loss(z, torch.full((30,), k)) for k in range(classes)]).mean()
+    if isinstance(loss, SigmoidLoss | RBFLoss):
+        # There one class is present in each of the targets, here in none.
+        p = loss.probabilities(z)
+        every = every - (torch.log(1 - p) - p.log()).sum() / (30 * classes)
+    torch.testing.assert_close(loss.no_class(z), every, rtol=1e-12, atol=1e-13)
+
+
+@losses
+def test_no_class_is_least_where_nothing_is_believed(loss: Loss, outputs: int) -> None:
+    unsure = -50.0 if isinstance(loss, SigmoidLoss | RBFLoss) else 0.0
+    least = loss.no_class(torch.full((4, outputs), unsure))
+    assert least.item() == pytest.approx(0 if unsure else math.log(max(2, outputs)), abs=1e-6)
+    sure = torch.full((4, outputs), unsure)
+    sure[:, 0] = -0.1 if isinstance(loss, RBFLoss) else 5.0
+    assert loss.no_class(sure) > least + 0.5
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_no_class_of_a_single_logit(shape: tuple[int, ...]) -> None:
+    z = drawn(*shape).requires_grad_()
+    value, grad = value_and_grad(LogisticLoss().no_class(z), z)
+    expected = torch.log(torch.cosh(z.detach() / 2) * 2).mean()
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(grad, torch.tanh(z.detach() / 2) / 12, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("loss", [SigmoidLoss(), RBFLoss(), SoftmaxLoss()], ids=str)
+def test_no_class_stays_finite_far_away(loss: Loss) -> None:
+    z = torch.tensor([[0.0, -1e4, -1e-9]], requires_grad=True)
+    value, grad = value_and_grad(loss.no_class(z), z)
+    assert value.isfinite()
+    assert grad.isfinite().all()

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -21,7 +19,7 @@ from adv_lightning import (
     adversarial_objective,
 )
 from adv_lightning.attacks import Rule
-from tests.helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp
+from tests.helpers import Batch, Counter, Snapshot, batches, fit, mlp
 
 EPS = 0.1
 Grads = dict[str, Tensor | None]
@@ -439,97 +437,7 @@ def test_where_the_scale_overflows_nothing_is_perturbed_and_the_step_is_not_fini
     assert not any(g.isfinite().all() for g in grads.values())
 
 
-# Sites within the network
-
-
-class LayerSite(PerturbationSite):
-    """The output of a layer."""
-
-    def __init__(self, layer: nn.Module, rule: Rule) -> None:
-        super().__init__(rule)
-        self.layer = layer
-
-    @contextmanager
-    def recorded(self, x: Tensor) -> Iterator[Tensor]:
-        def hook(module: nn.Module, args: object, output: Tensor) -> None:
-            self.value = output
-
-        handle = self.layer.register_forward_hook(hook)
-        try:
-            yield x
-        finally:
-            handle.remove()
-
-    @contextmanager
-    def perturbed(self, x: Tensor, direction: Tensor | None) -> Iterator[Tensor]:
-        handle = self.layer.register_forward_hook(lambda module, args, output: self.rule.step(output, direction))
-        try:
-            yield x
-        finally:
-            handle.remove()
-
-
-def two_layers() -> nn.Sequential:
-    torch.manual_seed(3)
-    return nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 3, bias=False)).double()
-
-
-def closed_form(net: nn.Sequential, batch: Batch, alpha: float, eps_x: float, eps_h: float) -> dict[str, np.ndarray]:
-    """The gradients of a linear network of two layers whose input and hidden layer are perturbed, by hand."""
-    w1, w2 = (layer.weight.detach().numpy() for layer in net)
-    x, t = batch[0].numpy(), F.one_hot(batch[1], 3).double().numpy()
-
-    def delta(h: np.ndarray) -> np.ndarray:
-        e = np.exp(h @ w2.T)
-        return (e / e.sum(1, keepdims=True) - t) / len(x)
-
-    h = x @ w1.T
-    d = delta(h)
-    g_h = d @ w2
-    x_adv = x + eps_x * np.sign(g_h @ w1)
-    h_adv = x_adv @ w1.T + eps_h * np.sign(g_h)
-    d_adv = delta(h_adv)
-    return {
-        "0.weight": alpha * g_h.T @ x + (1 - alpha) * (d_adv @ w2).T @ x_adv,
-        "1.weight": alpha * d.T @ h + (1 - alpha) * d_adv.T @ h_adv,
-    }
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.3, 0.5])
-@pytest.mark.parametrize(("eps_x", "eps_h"), [(0.1, 0.2), (0.0, 0.2), (None, 0.2), (0.1, None)])
-@pytest.mark.parametrize("replay", [True, False])
-def test_a_hidden_site_beside_the_input(alpha: float, eps_x: float | None, eps_h: float | None, replay: bool) -> None:
-    net, batch = two_layers(), data()
-    sites: list[PerturbationSite] = [InputSite(None if eps_x is None else FGSM(eps_x))]
-    if eps_h is not None:
-        sites.append(LayerSite(net[0], FGSM(eps_h)))
-    counter = Counter(net[1])
-    objective = adversarial_objective(net, *batch, loss_fn=F.cross_entropy, sites=sites, alpha=alpha, replay=replay)
-    objective.total.backward()
-    assert counter.forward == 2
-    reference = closed_form(net, batch, alpha, eps_x or 0.0, eps_h or 0.0)
-    for name, p in net.named_parameters():
-        np.testing.assert_allclose(p.grad.numpy(), reference[name], rtol=0, atol=1e-12)
-    assert all(site.value is None for site in sites)
-    assert len(net[0]._forward_hooks) == 0
-
-
-def test_a_hidden_site_works_in_the_module_without_a_change() -> None:
-    net, batch = two_layers(), data()
-    reference = closed_form(net, batch, 0.5, 0.1, 0.2)
-    start = {name: p.detach().clone() for name, p in net.named_parameters()}
-    module = AdversarialModule(net, FGSM(0.1), optimizer=lambda params: torch.optim.SGD(params, lr=1.0))
-    module.sites.append(LayerSite(net[0], FGSM(0.2)))
-    fit(module, Batches(batch))
-    for name, p in net.named_parameters():
-        np.testing.assert_allclose((start[name] - p.detach()).numpy(), reference[name], rtol=0, atol=1e-12)
-
-
-def test_a_site_that_is_never_reached_is_named() -> None:
-    net = two_layers()
-    site = LayerSite(nn.Linear(1, 1), FGSM(0.1))
-    with pytest.raises(RuntimeError, match="never reached the perturbation site LayerSite"):
-        adversarial_objective(net, *data(), loss_fn=F.cross_entropy, sites=[site], alpha=0.5)
+# Sites of one's own
 
 
 def test_a_site_without_contexts_says_what_to_define() -> None:
