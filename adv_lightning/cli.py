@@ -232,6 +232,10 @@ class AdversarialCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         try:
             super().instantiate_classes()
+            # What is wrong with a layer's name is known now, before a logger makes the run's folder.
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, HiddenPerturbation | L1Penalty):
+                    callback.check(self.model)
         except (ValueError, TypeError) as error:
             if not _is_ours(error):
                 raise

@@ -44,5 +44,5 @@ class Net:
 MAXOUT_240 = Net("maxout 240 x 5", MaxoutMLP, (100, 1, 28, 28), rounds=60, bar=1.10)
 MAXOUT_1600 = Net("maxout 1600 x 5", lambda: MaxoutMLP(units=1600), (100, 1, 28, 28), rounds=10, bar=1.15)
 CONVNET = Net("SmallConvNet", SmallConvNet, (128, 1, 28, 28), rounds=8, bar=1.10)
-RESNET = Net("ResNet-18, 32x32", lambda: TorchvisionModel("resnet18"), (128, 3, 32, 32), rounds=3, bar=1.10)
+RESNET = Net("ResNet-18, 32x32", lambda: TorchvisionModel("resnet18"), (128, 3, 32, 32), rounds=2, bar=1.10)
 TINY = Net("tiny maxout", lambda: MaxoutMLP(input_shape=(1, 8, 8), units=4, pieces=2), (10, 1, 8, 8), rounds=2)
