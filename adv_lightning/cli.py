@@ -233,7 +233,7 @@ class AdversarialCLI(LightningCLI):
         try:
             super().instantiate_classes()
             # What is wrong with a layer's name is known now, before a logger makes the run's folder.
-            for callback in self.trainer.callbacks:
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it late
                 if isinstance(callback, HiddenPerturbation | L1Penalty):
                     callback.check(self.model)
         except (ValueError, TypeError) as error:

@@ -62,7 +62,10 @@ def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
             f"It takes {', '.join(arguments)}"
         )
     if found := _NO_CLASS.search(line):
-        near = _nearest(found["name"], _classes())
+        known = list(_classes())
+        if found["name"] in known:
+            return f"{found['name']} is no class of the kind that is wanted here"
+        near = _nearest(found["name"], known)
         return f"there is no class {found['name']}{near}; a class of your own is named by its dotted path"
     if found := _UNKNOWN.search(line):
         name = (found["name"] or found["nested"]).lstrip("-").partition("=")[0]

@@ -29,6 +29,13 @@ COMMANDS = [
     for line in block.splitlines()
     for command in line.split(" && ")
 ]
+CONTROLS = [
+    shlex.split(line)[3:]
+    for block in re.findall(
+        r"```bash\n(.*?)```", (ROOT / "docs" / "controls.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    for line in block.splitlines()
+]
 OURS = [shlex.split(command)[3:] for command in COMMANDS if command.startswith("python -m adv_lightning ")]
 SHORT = {
     "fit": ["--trainer.max_epochs=1", "--trainer.limit_train_batches=1", "--trainer.log_every_n_steps=1"],
@@ -64,7 +71,7 @@ def test_the_two_commands_come_first_and_ci_runs_them() -> None:
     assert all(command in known or command.startswith("python -m adv_lightning ") for command in COMMANDS)
 
 
-@pytest.mark.parametrize("words", [words for words in OURS[1:] if "ddp" not in words], ids=" ".join)
+@pytest.mark.parametrize("words", [*(words for words in OURS[1:] if "ddp" not in words), *CONTROLS], ids=" ".join)
 def test_command(words: list[str], newcomer: Path) -> None:
     small = SHORT.get(words[0], [])
     if words[0] == "fit" and "configs/digits.yaml" not in words:

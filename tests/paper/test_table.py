@@ -15,10 +15,11 @@ from tests.conftest import ROOT
 from tests.helpers import batches, mlp, quiet_trainer
 
 
-def test_readme_shows_what_results_hold() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert replace_table(text, table(ROOT / "results")) == text, (
-        "stale: run python -m adv_lightning.paper.table --write README.md"
+@pytest.mark.parametrize(("file", "results"), [("README.md", "results"), ("docs/controls.md", "results/controls")])
+def test_what_results_hold_is_shown(file: str, results: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert replace_table(text, table(ROOT / results)) == text, (
+        f"stale: run python -m adv_lightning.paper.table --results {results} --write {file}"
     )
 
 
