@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adv_lightning.losses import SoftmaxLoss
 from adv_lightning.models import Ensemble
 from adv_lightning.module import AdversarialModule
 
 
 class CheckpointEnsemble(Ensemble):
-    """The `Ensemble` of the backbones in several checkpoints, in eval mode until it is trained.
+    """The `Ensemble` of the backbones in several checkpoints, in eval mode.
+
+    Lightning's `fit` leaves modes as they are: call `train()` before training it further.
 
     Args:
         checkpoints: Paths of checkpoints that a command line made, so that they know their networks.
 
     Raises:
-        ValueError: there is no path.
+        ValueError: there is no path, or a network was trained with another loss than a softmax's.
         FileNotFoundError: a file is missing.
     """
 
@@ -24,4 +27,7 @@ class CheckpointEnsemble(Ensemble):
             if not Path(path).is_file():
                 raise FileNotFoundError(f"checkpoints has {path!r}: there is no such file")
         modules = [AdversarialModule.load_from_checkpoint(path, map_location="cpu") for path in checkpoints]
+        for path, module in zip(checkpoints, modules, strict=True):
+            if not isinstance(module.loss_fn, SoftmaxLoss):
+                raise ValueError(f"{path} was trained with {module.loss_fn}, and an Ensemble averages softmaxes")
         super().__init__([module.backbone.eval() for module in modules])

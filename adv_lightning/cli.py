@@ -261,7 +261,9 @@ class AdversarialCLI(LightningCLI):
         own = config.get("callbacks") or []
         own = own if isinstance(own, list) else [own]
         shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
-        if shown and not any(isinstance(callback, ProgressBar) for callback in own):
+        given = self.trainer_defaults.get("callbacks") or []
+        given = [*own, *(given if isinstance(given, list) else [given])]
+        if shown and not any(isinstance(callback, ProgressBar) for callback in given):
             named = [*named, TimedProgressBar()]
         kwargs["callbacks"] = [*named, Timer(duration=config.get("max_time")), *own]
         return super().instantiate_trainer(**kwargs)

@@ -120,7 +120,7 @@ def arguments_of(kind: type) -> list[str]:
 
 def _classes() -> list[str]:
     names: list[str] = []
-    for package in ("attacks", "callbacks", "data", "losses", "models", "module"):
+    for package in ("attacks", "callbacks", "checkpoint_ensemble", "data", "losses", "models", "module"):
         module = importlib.import_module(f"adv_lightning.{package}")
         names += [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
     return names

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from adv_lightning.attacks.base import LossFn, gradients, per_example
 from adv_lightning.attacks.modes import eval_mode, frozen_statistics
@@ -140,10 +139,7 @@ def adversarial_objective(
     if clean is None or alpha == 0:
         return Objective(adversarial, None, adversarial.detach(), None, adversarial_logits.detach())
     known, total = alpha * clean.loss, (1 - alpha) * adversarial
-    if clean.grads is None:
-        total = known + total
-    else:
-        total = ReplayGradient.apply(total, known, scale, clean.grads, *clean.params)
+    total = ReplayGradient.apply(total, known, scale, clean.grads, *clean.params) if clean.grads else known + total
     return Objective(
         total=total,
         clean=clean.loss.detach(),
@@ -218,12 +214,12 @@ def _check_twice_differentiable(model: nn.Module) -> None:
 
 
 def _cut_loose(grads: list[Tensor]) -> list[Tensor]:
-    """Return the gradients such that autograd adds to them in place wherever nothing else shares their memory."""
+    """Return the gradients such that autograd adds to them in place wherever nothing else holds their memory."""
     # That of a linear layer is a transpose, and a view holds on to its base: autograd would take the memory for
     # shared, and make a third set of gradients as the sum of two.
     bases = [g if g._base is None else g._base for g in grads]
     holders = Counter(map(id, bases))
-    return [g.detach() if holders[id(base)] == 1 else g for g, base in zip(grads, bases, strict=True)]
+    return [g.detach() if base is not g and holders[id(base)] == 1 else g for g, base in zip(grads, bases, strict=True)]
 
 
 class ReplayGradient(torch.autograd.Function):
@@ -242,8 +238,12 @@ class ReplayGradient(torch.autograd.Function):
         return loss + known
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the clean gradient was kept as numbers, which have no second derivative: for create_graph=True, pass "
+                "replay=False to adversarial_objective"
+            )
         if ctx.grads is None:
             raise RuntimeError(
                 "the clean gradient was replayed already: compute the objective anew to differentiate again"

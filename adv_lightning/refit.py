@@ -97,8 +97,8 @@ def best_epoch(run: Path) -> int:
     if len(kept) == 1 and "callbacks" not in newest:
         return int(_read(kept[0])["epoch"])
     raise _refusal(
-        f"--run {run}: no best epoch is known; it needs checkpoints/last.ckpt of a run with early stopping, or the "
-        "checkpoint of the best epoch, checkpoints/best.ckpt"
+        f"--run {run}: no best epoch is known; it needs checkpoints/last.ckpt of a run with early stopping that "
+        "reached its start_epoch, or the checkpoint of the best epoch, checkpoints/best.ckpt"
     )
 
 

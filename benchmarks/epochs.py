@@ -85,7 +85,7 @@ class Stopwatch(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if batch_idx % self.TURN == 0:
             begin = self.run.now()
-            for _ in islice(self.loop, self.TURN):
+            for _ in islice(self.loop, min(self.TURN, int(trainer.num_training_batches) - batch_idx)):
                 pass
             seconds = self.run.now() - begin
             self.hand[-1] += seconds

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from adv_lightning import FGSM, AdversarialModule, MemberAttack
 from adv_lightning.checkpoint_ensemble import CheckpointEnsemble
 from adv_lightning.cli import main
+from adv_lightning.models import Normalized
 from tests.helpers import mlp
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "digits.yaml")
@@ -60,6 +61,26 @@ def test_is_judged_and_reloaded_from_the_command_line(checkpoints: list[str], tm
     tested = main(["test", "--ckpt_path", str(path), *root])
     found, before = tested.trainer.callback_metrics, cli.trainer.callback_metrics
     assert {k: v.item() for k, v in found.items()} == {k: v.item() for k, v in before.items()}
+
+
+def test_what_stands_before_the_ensemble_stays_there(checkpoints: list[str]) -> None:
+    ensemble = CheckpointEnsemble(checkpoints)
+    mean, std = [0.5], [0.2]
+    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    whole, member = Normalized(ensemble, mean, std).eval(), Normalized(ensemble.members[1], mean, std).eval()
+    crafted = MemberAttack(FGSM(0.1), 1)(whole, x, y, loss_fn=F.cross_entropy)
+    assert torch.equal(crafted, FGSM(0.1)(member, x, y, loss_fn=F.cross_entropy))
+    assert len(ensemble.members) == 2
+    assert not any(module.training for module in whole.modules())
+
+
+def test_members_of_another_loss_are_refused(tmp_path: Path) -> None:
+    arguments = ["--trainer.fast_dev_run=false", "--trainer.max_epochs=1", "--trainer.limit_train_batches=6"]
+    root = ["--trainer.default_root_dir", str(tmp_path), "--test_after_fit=false"]
+    cli = main(["fit", "--config", CONFIG, "--model.loss_fn=SigmoidLoss", *root, *arguments])
+    path = cli.trainer.checkpoint_callback.best_model_path
+    with pytest.raises(ValueError, match=r"was trained with SigmoidLoss.*averages softmaxes"):
+        CheckpointEnsemble([path])
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

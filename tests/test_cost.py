@@ -36,30 +36,40 @@ def test_gradients_are_made_twice_and_never_copied() -> None:
     assert made == {"aten::mm": 4}
 
 
-def test_a_weight_used_twice_in_one_gradient_keeps_its_own() -> None:
+@pytest.mark.parametrize("transposed", [False, True])
+def test_parameters_that_share_a_gradient_get_one_each(transposed: bool) -> None:
     class Sum(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.a = nn.Parameter(torch.randn(4, 4, dtype=torch.float64))
             self.b = nn.Parameter(torch.randn(4, 4, dtype=torch.float64))
+            self.c = nn.Parameter(torch.zeros((), dtype=torch.float64))
             self.clean = True
 
         def forward(self, x: Tensor) -> Tensor:
-            # Only the clean pass reaches the parameters, so that what it kept becomes their gradient as it is.
-            weight = self.a + self.b.T if self.clean else (self.a + self.b.T).detach() + 0 * self.c
+            # Only the clean pass reaches a and b, so that what it kept becomes their gradient as it is.
+            weight = self.a + (self.b.T if transposed else self.b)
+            weight = weight if self.clean else weight.detach() + 0 * self.c
             self.clean = False
             return x @ weight
 
     net = Sum()
-    net.c = nn.Parameter(torch.zeros((), dtype=torch.float64))
     x, y = torch.randn(3, 4, dtype=torch.float64), torch.randint(4, (3,))
     AdversarialModule(net, attack=FGSM(0.1)).objective(x, y).total.backward()
     assert net.a.grad is not None
     assert net.b.grad is not None
     before = net.b.grad.clone()
-    torch.testing.assert_close(net.a.grad, before.T, rtol=0, atol=0)
+    torch.testing.assert_close(net.a.grad, before.T if transposed else before, rtol=0, atol=0)
     net.a.grad.mul_(2)
     torch.testing.assert_close(net.b.grad, before, rtol=0, atol=0)
+
+
+def test_a_second_derivative_of_kept_gradients_is_refused() -> None:
+    ((x, y),) = batches(1).batches
+    net = mlp()
+    total = AdversarialModule(net, attack=FGSM(0.1)).objective(x, y).total
+    with pytest.raises(RuntimeError, match="no second derivative: for create_graph=True, pass replay=False"):
+        torch.autograd.grad(total, list(net.parameters()), create_graph=True)
 
 
 @pytest.mark.parametrize("arguments", [{}, {"crafting": "eval"}, {"alpha": 0.0}])
@@ -122,6 +132,7 @@ def test_the_mean_over_many_steps_is_the_mean() -> None:
         objective = module.objective(x, y)
         parts.append(objective.total.detach())
         means.add(parts[-1], objective)
+    assert len(means._pending["loss"]) < 64  # what waits to be summed does not grow with the epoch
     joined = Means()
     joined.join(means)
     torch.testing.assert_close(joined.named("{}")["loss"], torch.stack(parts).mean())

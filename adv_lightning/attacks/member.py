@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, LossFn, Model
@@ -26,14 +28,18 @@ class MemberAttack(Attack):
         self.member = member
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
-        return self.attack(self._member(model), x, y, loss_fn=loss_fn)
-
-    def _member(self, model: Model) -> nn.Module:
         modules = model.modules() if isinstance(model, nn.Module) else iter(())
-        held = (getattr(module, "members", None) for module in modules)
-        members = next((found for found in held if isinstance(found, nn.ModuleList)), None)
-        if members is None:
+        ensemble = next((m for m in modules if isinstance(getattr(m, "members", None), nn.ModuleList)), None)
+        if ensemble is None:
             raise ValueError(f"MemberAttack: {type(model).__name__} holds no Ensemble, so it has no members to attack")
+        members = cast(nn.ModuleList, ensemble.members)
         if self.member >= len(members):
             raise ValueError(f"member={self.member}: the ensemble has {len(members)}, counted from 0")
-        return members[self.member]
+        # The member alone in the ensemble's place, so that what stands before it, such as Normalize, stays.
+        alone = nn.ModuleList([members[self.member]])
+        alone.training = members.training
+        ensemble.members = alone
+        try:
+            return self.attack(model, x, y, loss_fn=loss_fn)
+        finally:
+            ensemble.members = members

@@ -117,7 +117,8 @@ class AttackSuite(Callback):
             size = min(_CHUNK, self.rubbish_samples - i * _CHUNK)
             noise = torch.randn(size, *self._shape, generator=torch.Generator().manual_seed(mix_seed(0, i)))
             with trainer.precision_plugin.forward_context():
-                probabilities = module.loss_fn.probabilities(module(noise.to(module.device)))
+                x = trainer.precision_plugin.convert_input(noise).to(module.device)
+                probabilities = module.loss_fn.probabilities(module(x))
             rate = rate or RubbishRate(probabilities.shape[1]).to(module.device)
             rate.update(probabilities)
         assert rate is not None

@@ -77,15 +77,22 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "seconds": timer.get("time_elapsed", {}).get("train"),
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
-        "callbacks": _callbacks(Path(path).parent.parent / "config.yaml"),
+        "callbacks": _callbacks(Path(path)),
     }
 
 
-def _callbacks(config: Path) -> dict[str, Any] | None:
-    """Return what acted in training, from the configuration beside the checkpoint; None where there is none."""
-    if not config.is_file():
+def _callbacks(checkpoint: Path) -> dict[str, Any] | None:
+    """Return what acted in training, from the run's configuration; None where the checkpoint lies in no run."""
+    config = checkpoint.parent.parent / "config.yaml"
+    if checkpoint.parent.name != "checkpoints" or not config.is_file():
         return None
-    named = yaml.safe_load(config.read_text(encoding="utf-8")).get("callbacks") or {}
+    try:
+        named = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except yaml.YAMLError:
+        return None
+    named = named.get("callbacks") if isinstance(named, dict) else None
+    if not isinstance(named, dict):
+        return None
     return {name: value for name, value in named.items() if value is not None and name not in _WATCHING}
 
 

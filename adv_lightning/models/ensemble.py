@@ -16,8 +16,7 @@ class Ensemble(nn.Module):
     the ensemble climbs the loss of the mean; an attack on ``ensemble.members[i]`` crafts on one member, for the
     ensemble to be judged on (Goodfellow et al. 2015, section 9, which does not say how it averages).
 
-    The ensemble starts in eval mode if all of its members are in it, and in train mode otherwise; from then on
-    they follow it.
+    The ensemble starts in eval mode if all of its members are in it, and in train mode otherwise.
 
     Args:
         members: networks that give the logits of a softmax over the same classes, at least one.

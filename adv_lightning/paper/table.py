@@ -73,8 +73,8 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
         {"train": "training images", "val": "validation images"}.get(data.get("test_part", "test"), ""),
         str(clean["n"]),
         f"{clean['error']:.2%}",
-        _judged(rows, "FGSM"),
-        _judged(rows, "PGD", steps=40),
+        _judged(rows, "FGSM", clean["n"]),
+        _judged(rows, "PGD", clean["n"], steps=40),
         next((_rate(row) for row in rows if "rubbish" in row), ""),
         _activation(record.get("logged") or {}),
         next((said for run, said in PUBLISHED.items() if name.startswith(run)), ""),
@@ -99,7 +99,8 @@ def _mixture(model: dict[str, Any], callbacks: dict[str, Any]) -> str:
         attacks = [_named(noise["noise"])]
     if hidden.get("rule"):
         attacks = attacks if hidden.get("perturb_input", True) else []
-        attacks.append(f"{_named(hidden['rule'])} on {', '.join(hidden['layers'])}")
+        relative = " (relative)" if hidden.get("relative") else ""
+        attacks.append(f"{_named(hidden['rule'])}{relative} on {', '.join(hidden['layers'])}")
     alpha = model["alpha"]
     parts = [f"alpha {alpha:g}", *attacks] if attacks and alpha != 1 else ["clean only"]
     penalty, rubbish = _arguments(callbacks, "l1"), _arguments(callbacks, "rubbish")
@@ -136,13 +137,14 @@ def _whole(data: dict[str, Any]) -> str:
     return ", no image kept for validation" if data.get("val_size") == 0 else ""
 
 
-def _judged(rows: list[dict[str, Any]], attack: str, **arguments: Any) -> str:
-    """Return the figures of the first row under `attack` with these arguments."""
+def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -> str:
+    """Return the figures of the first row under `attack` with these arguments, and of how many if not of `n`."""
     for row in rows:
         found = row["attack"]
         if found and _class(found) == attack and arguments.items() <= found["init_args"].items():
             eps = (found.get("init_args") or {}).get("eps")
-            return _rate(row) + ("" if eps is None else f", eps {_number(eps)}")
+            size = "" if eps is None else f", eps {_number(eps)}"
+            return _rate(row) + size + ("" if row["n"] == n else f", n {row['n']}")
     return DASH
 
 

@@ -313,3 +313,24 @@ def test_the_record_names_what_acted_in_training_and_what_was_logged(tmp_path: P
     assert not {"attack_suite", "pictures", "final_metrics"} & acted.keys()
     name = "test/activation/net.maxout1"
     assert record["logged"][name] == pytest.approx(cli.trainer.callback_metrics[name].item())
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+@pytest.mark.filterwarnings("ignore:precision bf16-true holds the inputs")
+def test_rubbish_is_shown_in_the_precision_of_the_network(precision: Any) -> None:
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    batch = (torch.rand(4, 6), torch.tensor([0, 1, 2, 0]))
+    trainer = quiet_trainer(callbacks=[AttackSuite({}, rubbish_samples=100)], precision=precision)
+    (figures,) = trainer.test(module, Batches(batch), verbose=False)
+    assert 0 <= figures["test/rubbish_error"] <= 1
+
+
+@pytest.mark.parametrize("content", ["- a", "", "callbacks: [a, b]", "a: !!python/tuple [1]", "callbacks: {noise: 1}"])
+def test_a_file_that_is_no_runs_configuration_is_not_taken_for_one(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(content)
+    path = tmp_path / "models" / "best.ckpt"
+    module, logger = AdversarialModule(mlp(), FGSM(0.1)), CSVLogger(tmp_path)
+    fit(module, batches(1)).save_checkpoint(path, weights_only=True)
+    quiet_trainer(callbacks=[AttackSuite({})], logger=logger).test(module, loader(), ckpt_path=path, verbose=False)
+    record = json.loads((Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8"))
+    assert record["training"]["callbacks"] is None

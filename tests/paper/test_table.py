@@ -123,7 +123,7 @@ def test_markers_are_needed() -> None:
 
 def test_a_refit_says_that_nothing_was_kept_for_validation() -> None:
     rows = table(ROOT / "results").splitlines()
-    assert [row.split("|")[1].strip() for row in rows if "no image kept" in row] == ["`mnist_maxout_adv_refit`"]
+    assert [row.split("|")[1].strip() for row in rows if "no image kept" in row] == ["`mnist_maxout_adv_start0_refit`"]
 
 
 def callback(name: str, **arguments: Any) -> dict[str, Any]:
