@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 DASH = "-"
@@ -20,10 +23,11 @@ PUBLISHED = {
 def table(results: Path) -> str:
     """Return the Markdown table of every run in `results`, a folder of `metrics.json` files under the runs' names.
 
-    What few runs have is left out if none has it.
+    What few runs have is left out if none has it. Runs of several seeds, named `run`, `run_seed1` and so on, have their
+    mean and standard deviation in a further row.
     """
     records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
-    rows = [_row(name, record) for name, record in records.items()]
+    rows = [_row(name, record) for name, record in records.items()] + list(_means(records))
     columns = [title for title in _COLUMNS if title not in _RARE or any(row[title] for row in rows)]
     lines = [columns, ["---"] * len(columns), *([row[title] for title in columns] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
@@ -62,7 +66,8 @@ _RARE = ("judged on", "rubbish (conf.)", "mean activation")
 
 def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
     training, rows, data = record["training"], record["test"], record.get("data") or {}
-    clean = next(row for row in rows if row["attack"] is None and "rubbish" not in row)
+    clean = _first(rows)
+    assert clean is not None
     values = (
         f"`{name}`",
         _net(record["model"].get("backbone")),
@@ -80,6 +85,39 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
         next((said for run, said in PUBLISHED.items() if name.startswith(run)), ""),
     )
     return dict(zip(_COLUMNS, values, strict=True))
+
+
+def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
+    """Yield a row of means for every run of several seeds."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for name, record in records.items():
+        groups.setdefault(re.sub(r"_seed\d+$", "", name), []).append(record)
+    for name, group in groups.items():
+        if len(group) < 2:
+            continue
+        one = _row(name, group[0])
+        spread = {
+            "clean": [_first(record["test"]) for record in group],
+            "FGSM (conf.)": [_first(record["test"], "FGSM") for record in group],
+            "PGD-40 (conf.)": [_first(record["test"], "PGD", steps=40) for record in group],
+        }
+        figures = {column: _spread([row["error"] for row in rows if row]) for column, rows in spread.items()}
+        sizes = [value for record in group for value in _activations(record.get("logged") or {}).values()]
+        yield dict.fromkeys(_COLUMNS, "") | {
+            "run": f"`{name}`, {len(group)} seeds",
+            "net": one["net"],
+            "trained on": one["trained on"],
+            "seed": ", ".join(_shown(record["seed"]) for record in group),
+            "judged on": one["judged on"],
+            "n": one["n"],
+            "mean activation": f"{mean(sizes):.3f} +- {stdev(sizes):.3f}" if len(sizes) == len(group) else "",
+            "paper": one["paper"],
+            **figures,
+        }
+
+
+def _spread(errors: list[float]) -> str:
+    return f"{mean(errors):.2%} +- {stdev(errors):.2%}" if len(errors) > 1 else DASH
 
 
 def _net(backbone: dict[str, Any] | None) -> str:
@@ -129,8 +167,11 @@ def _number(value: Any) -> str:
 
 
 def _activation(logged: dict[str, float]) -> str:
-    found = {name.partition("activation/")[2]: value for name, value in logged.items() if "activation/" in name}
-    return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
+    return ", ".join(f"{name} {value:.3f}" for name, value in _activations(logged).items())
+
+
+def _activations(logged: dict[str, float]) -> dict[str, float]:
+    return {name.partition("activation/")[2]: value for name, value in logged.items() if "activation/" in name}
 
 
 def _whole(data: dict[str, Any]) -> str:
@@ -139,13 +180,23 @@ def _whole(data: dict[str, Any]) -> str:
 
 def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -> str:
     """Return the figures of the first row under `attack` with these arguments, and of how many if not of `n`."""
+    row = _first(rows, attack, **arguments)
+    if row is None:
+        return DASH
+    eps = (row["attack"].get("init_args") or {}).get("eps")
+    size = "" if eps is None else f", eps {_number(eps)}"
+    return _rate(row) + size + ("" if row["n"] == n else f", n {row['n']}")
+
+
+def _first(rows: list[dict[str, Any]], attack: str | None = None, **arguments: Any) -> dict[str, Any] | None:
+    """Return the first row under `attack` with these arguments; with none, the clean one."""
     for row in rows:
         found = row["attack"]
+        if attack is None and found is None and "rubbish" not in row:
+            return row
         if found and _class(found) == attack and arguments.items() <= found["init_args"].items():
-            eps = (found.get("init_args") or {}).get("eps")
-            size = "" if eps is None else f", eps {_number(eps)}"
-            return _rate(row) + size + ("" if row["n"] == n else f", n {row['n']}")
-    return DASH
+            return row
+    return None
 
 
 def _rate(row: dict[str, Any]) -> str:

@@ -175,3 +175,18 @@ def test_columns_that_few_runs_have_stand_where_one_has_them(tmp_path: Path) -> 
     assert row["rubbish (conf.)"] == "25.00% (75.0%)"
     assert row["mean activation"] == "net.a 1.235"
     assert row["judged on"] == "training images"
+
+
+def test_seeds_of_one_run_have_their_mean_and_deviation(tmp_path: Path) -> None:
+    for name, seed, error in (("net", 0, 0.2), ("net_seed1", 1, 0.3), ("other", 0, 0.5)):
+        fgsm = judged(described("FGSM", eps=0.25), error, 0.8)
+        cells(tmp_path, PUBLISHED_NET, fgsm, seed=seed, logged={"test/activation/a": error})
+        (tmp_path / "run.json").rename(tmp_path / f"{name}.json")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(tmp_path).splitlines()]
+    row = dict(zip(lines[0], lines[-1], strict=True))
+    assert len(lines) == 2 + 3 + 1
+    assert (row["run"], row["seed"]) == ("`net`, 2 seeds", "0, 1")
+    assert row["FGSM (conf.)"] == "25.00% +- 7.07%"
+    assert row["clean"] == "1.23% +- 0.00%"
+    assert row["PGD-40 (conf.)"] == "-"
+    assert row["mean activation"] == "0.250 +- 0.071"
