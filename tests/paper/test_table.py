@@ -178,11 +178,14 @@ def test_columns_that_few_runs_have_stand_where_one_has_them(tmp_path: Path) -> 
 
 
 def test_seeds_of_one_run_have_their_mean_and_deviation(tmp_path: Path) -> None:
+    one, together = tmp_path / "one", tmp_path / "together"
+    one.mkdir()
+    together.mkdir()
     for name, seed, error in (("net", 0, 0.2), ("net_seed1", 1, 0.3), ("other", 0, 0.5)):
         fgsm = judged(described("FGSM", eps=0.25), error, 0.8)
-        cells(tmp_path, PUBLISHED_NET, fgsm, seed=seed, logged={"test/activation/a": error})
-        (tmp_path / "run.json").rename(tmp_path / f"{name}.json")
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(tmp_path).splitlines()]
+        cells(one, PUBLISHED_NET, fgsm, seed=seed, logged={"test/activation/a": error})
+        (one / "run.json").rename(together / f"{name}.json")
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(together).splitlines()]
     row = dict(zip(lines[0], lines[-1], strict=True))
     assert len(lines) == 2 + 3 + 1
     assert (row["run"], row["seed"]) == ("`net`, 2 seeds", "0, 1")
