@@ -71,7 +71,7 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
     values = (
         f"`{name}`",
         _net(record["model"].get("backbone")),
-        _mixture(record["model"], training.get("callbacks") or {}) + _whole(data),
+        _mixture(record["model"], training.get("callbacks", {})) + _whole(data),
         _shown(record["seed"]),
         _shown(training["epochs"]),
         DASH if training["seconds"] is None else f"{training['seconds'] / 60:.0f} min",
@@ -129,8 +129,9 @@ def _net(backbone: dict[str, Any] | None) -> str:
     return f"{_class(backbone)} {sizes}".strip() + layers
 
 
-def _mixture(model: dict[str, Any], callbacks: dict[str, Any]) -> str:
+def _mixture(model: dict[str, Any], callbacks: dict[str, Any] | None) -> str:
     """Say what the network was trained on, and what was added to its loss."""
+    known, callbacks = callbacks is not None, callbacks or {}
     noise, hidden = _arguments(callbacks, "noise"), _arguments(callbacks, "hidden")
     attacks = [] if model["attack"] is None else [_named(model["attack"])]
     if noise:
@@ -148,7 +149,7 @@ def _mixture(model: dict[str, Any], callbacks: dict[str, Any]) -> str:
         parts.append("rubbish")
     if model.get("loss_fn"):
         parts.append(_class(model["loss_fn"]) if isinstance(model["loss_fn"], dict) else str(model["loss_fn"]))
-    return ", ".join(parts)
+    return ", ".join(parts if known else [*parts, "callbacks unknown"])
 
 
 def _arguments(callbacks: dict[str, Any], name: str) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def cells(
 ) -> dict[str, str]:
     """The one row of the table of a record, by the head of its columns."""
     training = {"epochs": 117, "steps": 58500, "seconds": seconds, "seed": 3, "checkpoint": "best.ckpt"}
-    training["callbacks"] = callbacks
+    training["callbacks"] = callbacks if callbacks is not None else {}
+    training |= further.pop("training", {})
     record = {"test": [CLEAN, *rows], "training": training, "seed": 3, "model": model} | further
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(folder).splitlines()]
@@ -193,3 +194,8 @@ def test_seeds_of_one_run_have_their_mean_and_deviation(tmp_path: Path) -> None:
     assert row["clean"] == "1.23% +- 0.00%"
     assert row["PGD-40 (conf.)"] == "-"
     assert row["mean activation"] == "0.250 +- 0.071"
+
+
+def test_a_record_that_does_not_know_what_acted_says_so(tmp_path: Path) -> None:
+    row = cells(tmp_path, PUBLISHED_NET, training={"callbacks": None})
+    assert row["trained on"] == "alpha 0.5, FGSM eps 0.25, callbacks unknown"
