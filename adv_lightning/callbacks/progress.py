@@ -14,8 +14,8 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 class TimedProgressBar(RichProgressBar):
     """Lightning's Rich bar, redrawn in training at most ten times a second, and after the last batch of an epoch.
 
-    Lightning's own is redrawn after every batch, for which it reads every figure it shows from the device; that takes
-    longer than a small net's whole step.
+    Lightning's own is redrawn after every batch, for which it reads every figure it shows from the device; beside a
+    small net's step that is dear.
 
     Args:
         **kwargs: As for Lightning's RichProgressBar.
