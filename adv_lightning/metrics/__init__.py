@@ -1,6 +1,21 @@
-"""Metrics with sums as states, exact under DDP."""
+"""Metrics with sums as states, exact under DDP, and the interval of a share."""
 
-from adv_lightning.metrics.error import ErrorRate, MistakeConfidence
+from adv_lightning.metrics.agreement import Agreement
+from adv_lightning.metrics.classes import MistakeClasses
+from adv_lightning.metrics.error import ErrorRate, MistakeConfidence, WrongClassProbability
+from adv_lightning.metrics.histogram import ConfidenceHistogram
+from adv_lightning.metrics.interval import wilson_interval
+from adv_lightning.metrics.locality import locality
 from adv_lightning.metrics.rubbish import RubbishRate
 
-__all__ = ["ErrorRate", "MistakeConfidence", "RubbishRate"]
+__all__ = [
+    "Agreement",
+    "ConfidenceHistogram",
+    "ErrorRate",
+    "MistakeClasses",
+    "MistakeConfidence",
+    "RubbishRate",
+    "WrongClassProbability",
+    "locality",
+    "wilson_interval",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_UNIT = 2**24  # the precision of float32
+from adv_lightning.metrics.functional import UNIT, taken_for_a_class
 
 
 class RubbishRate(Metric):
@@ -31,16 +31,14 @@ class RubbishRate(Metric):
         super().__init__()
         self.threshold = threshold
         self.add_state("taken", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
-        # In fixed point, so that the sum is exact in any order and on devices without float64.
         self.add_state("confidence_sum", default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor) -> None:
         """Count probabilities, [B, K]."""
-        confidence, predicted = probabilities.float().max(dim=-1)
-        wrong = confidence > self.threshold
-        self.taken += torch.zeros_like(self.taken).scatter_add_(0, predicted, wrong.long())
-        self.confidence_sum += ((confidence * _UNIT).round().long() * wrong).sum()
+        taken, confidence = taken_for_a_class(probabilities, self.threshold, len(self.taken))
+        self.taken += taken
+        self.confidence_sum += confidence
         self.total += len(probabilities)
 
     def compute(self) -> Tensor:
@@ -53,4 +51,4 @@ class RubbishRate(Metric):
 
     def confidence(self) -> Tensor:
         """Return the mean largest probability of the inputs taken for a class; NaN where there is none."""
-        return self.confidence_sum / self.taken.sum() / _UNIT
+        return self.confidence_sum / self.taken.sum() / UNIT
