@@ -24,7 +24,6 @@ if TYPE_CHECKING:
         AdversarialCheckpoint,
         AdversarialEarlyStopping,
         AdversarialPictures,
-        AttackSuite,
         ClassCentres,
         FinalMetrics,
         HiddenPerturbation,
@@ -37,10 +36,13 @@ if TYPE_CHECKING:
     )
     from adv_lightning.checkpoint_ensemble import CheckpointEnsemble
     from adv_lightning.cli import AdversarialCLI, main
+    from adv_lightning.comparison import Comparison
+    from adv_lightning.evaluation import AttackSuite, Evaluator, FirstLayer, Fooling, LogitSweep, Report, RubbishTest
     from adv_lightning.losses import LogisticLoss, Loss, RBFLoss, SigmoidLoss, SoftmaxLoss, adversarial_logistic
     from adv_lightning.module import AdversarialModule
     from adv_lightning.objective import Objective, Passes, adversarial_objective
     from adv_lightning.sites import InputSite, LayerSite, PerturbationSite
+    from adv_lightning.transferred import Transferred
 
 __version__ = "0.1.0"
 
@@ -63,7 +65,6 @@ _HOMES = {
         "AdversarialCheckpoint",
         "AdversarialEarlyStopping",
         "AdversarialPictures",
-        "AttackSuite",
         "ClassCentres",
         "FinalMetrics",
         "HiddenPerturbation",
@@ -76,10 +77,13 @@ _HOMES = {
     ],
     "checkpoint_ensemble": ["CheckpointEnsemble"],
     "cli": ["AdversarialCLI", "main"],
+    "comparison": ["Comparison"],
+    "evaluation": ["AttackSuite", "Evaluator", "FirstLayer", "Fooling", "LogitSweep", "Report", "RubbishTest"],
     "losses": ["LogisticLoss", "Loss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss", "adversarial_logistic"],
     "module": ["AdversarialModule"],
     "objective": ["Objective", "Passes", "adversarial_objective"],
     "sites": ["InputSite", "LayerSite", "PerturbationSite"],
+    "transferred": ["Transferred"],
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -95,7 +99,11 @@ __all__ = [
     "AttackSuite",
     "CheckpointEnsemble",
     "ClassCentres",
+    "Comparison",
+    "Evaluator",
     "FinalMetrics",
+    "FirstLayer",
+    "Fooling",
     "GaussianNoise",
     "HiddenPerturbation",
     "InputNoise",
@@ -103,6 +111,7 @@ __all__ = [
     "L1Penalty",
     "LayerSite",
     "LogisticLoss",
+    "LogitSweep",
     "Loss",
     "MaxNorm",
     "MemberAttack",
@@ -112,7 +121,9 @@ __all__ = [
     "Passes",
     "PerturbationSite",
     "RBFLoss",
+    "Report",
     "Rotation",
+    "RubbishTest",
     "RubbishTraining",
     "ScaledGradient",
     "SigmoidLoss",
@@ -121,6 +132,7 @@ __all__ = [
     "SoftmaxLoss",
     "TargetedFGSM",
     "TimedProgressBar",
+    "Transferred",
     "UniformNoise",
     "adversarial_logistic",
     "adversarial_objective",

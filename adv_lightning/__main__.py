@@ -14,6 +14,8 @@ commands:
   predict    probabilities:         predict --ckpt_path PATH
   refit      train again from scratch on all training data, for the number of
              epochs that a finished run found best: refit --run lightning_logs/version_0
+  compare    judge networks under each other's adversarial examples:
+             compare --checkpoints [a.ckpt,b.ckpt]
 
 Several --config files compose; what stands on the command line wins over them,
 and they win over what a checkpoint remembers.

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-import traceback
 import warnings
-import zipfile
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -24,12 +22,11 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 # Imported so that their classes can be named without a module path.
-from adv_lightning import checkpoint_ensemble, data, models  # noqa: F401
+from adv_lightning import checkpoint_ensemble, data, models, transferred  # noqa: F401
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
     AdversarialEarlyStopping,
     AdversarialPictures,
-    AttackSuite,
     ClassCentres,
     FinalMetrics,
     HiddenPerturbation,
@@ -40,8 +37,13 @@ from adv_lightning.callbacks import (
     RubbishTraining,
     TimedProgressBar,
 )
-from adv_lightning.errors import arguments_of, explain
+from adv_lightning.checkpoints import DATA, described, read_checkpoint
+from adv_lightning.compare import compare
+from adv_lightning.comparison import Comparison
+from adv_lightning.errors import arguments_of
+from adv_lightning.evaluation import AttackSuite, FirstLayer, Fooling, LogitSweep, Report, RubbishTest
 from adv_lightning.module import AdversarialModule
+from adv_lightning.parser import ArgumentParser, is_ours
 from adv_lightning.refit import refit_arguments
 
 _WORDS = ("best", "last", "hpc", "registry")
@@ -63,7 +65,12 @@ class NamedCallbacks:
         rubbish: Trains on noise inputs that are of no class.
         centres: Moves the units of an RBF network to the means of their classes.
         pictures: Shows what the attack does, in TensorBoard.
-        attack_suite: Judges under further attacks in test.
+        attack_suite: Judges under further attacks in test and validate.
+        rubbish_test: Counts inputs of no class that are taken for one.
+        fooling: Makes fooling images of every class.
+        logit_sweep: Follows the logits along the line of the attack.
+        first_layer: Draws the filters of the first layer.
+        report: Writes what was found in test and validate, with pictures if asked to.
         final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
     """
 
@@ -80,17 +87,26 @@ class NamedCallbacks:
         centres: ClassCentres | None = None,
         pictures: AdversarialPictures | None = None,
         attack_suite: AttackSuite | None = None,
+        rubbish_test: RubbishTest | None = None,
+        fooling: Fooling | None = None,
+        logit_sweep: LogitSweep | None = None,
+        first_layer: FirstLayer | None = None,
+        report: Report | None = None,
         final_metrics: FinalMetrics | None = None,
     ) -> None:
-        watching = (early_stopping, checkpoint, pictures, attack_suite, final_metrics)
+        watching = (early_stopping, checkpoint, pictures, final_metrics)
+        judging = (attack_suite, rubbish_test, fooling, logit_sweep, first_layer, report)
         acting = (max_norm, momentum, noise, hidden, l1, rubbish, centres)
-        self.callbacks: list[Callback] = [callback for callback in (*acting, *watching) if callback is not None]
+        self.callbacks: list[Callback] = [
+            callback for callback in (*acting, *watching, *judging) if callback is not None
+        ]
 
 
 _ON_BY_DEFAULT = {
     "checkpoint": AdversarialCheckpoint,
     "pictures": AdversarialPictures,
     "attack_suite": AttackSuite,
+    "report": Report,
     "final_metrics": FinalMetrics,
 }
 
@@ -122,16 +138,6 @@ class _ModuleInstantiator(_InstantiatorFn):
 def _plain(value: Any) -> Any:
     # The logger's hparams.yaml would write a tuple as a Python object.
     return list(value) if isinstance(value, tuple) else value
-
-
-class ArgumentParser(LightningArgumentParser):
-    """Lightning's parser, whose errors are a few lines that name what is near."""
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        if not self.exit_on_error:
-            return super().error(message, ex)
-        sys.stderr.write(explain(message, self) + "\n")
-        raise SystemExit(2)
 
 
 class AdversarialCLI(LightningCLI):
@@ -207,16 +213,11 @@ class AdversarialCLI(LightningCLI):
         """Make what the checkpoint remembers the default, so that files and the command line win over it."""
         if not path.is_file():
             parser.error(f"--ckpt_path={path}: there is no such file; give a checkpoint, or one of {', '.join(_WORDS)}")
-        if not zipfile.is_zipfile(path):
-            parser.error(f"--ckpt_path={path}: this is no checkpoint, or one that was cut short")
         try:
-            checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-            known = {
-                "model": _described(checkpoint["hyper_parameters"]) if "hyper_parameters" in checkpoint else None,
-                "data": _described(checkpoint.get("datamodule_hyper_parameters", {})),
-            }
-        except Exception as error:
-            parser.error(f"--ckpt_path={path}: it cannot be read as a checkpoint, safely: {_first_line(error)}")
+            checkpoint = read_checkpoint(path)
+        except ValueError as error:
+            parser.error(f"--ckpt_path={error}")
+        known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}
         for command, subparser in self._commands.items():
             model = copy.deepcopy(known["model"])
             if model and command != "fit" and model["init_args"].get("val_attack") is None:
@@ -237,7 +238,7 @@ class AdversarialCLI(LightningCLI):
                 if isinstance(callback, HiddenPerturbation | L1Penalty):
                     callback.check(self.model)
         except (ValueError, TypeError) as error:
-            if not _is_ours(error):
+            if not is_ours(error):
                 raise
             self._parser(self.subcommand).error(str(error), error)
 
@@ -287,8 +288,10 @@ class AdversarialCLI(LightningCLI):
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
 
-def main(args: list[str] | None = None) -> AdversarialCLI:
+def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
     """Run the command line `args`, by default `sys.argv[1:]`, and return the CLI with its trainer and model.
+
+    `compare` returns the comparison with its figures.
 
     Raises:
         SystemExit: an argument is wrong or a file is missing; the reason is printed, status 2.
@@ -297,9 +300,11 @@ def main(args: list[str] | None = None) -> AdversarialCLI:
     if words and words[0] == "refit":
         args = refit_arguments(words[1:])
     try:
+        if words and words[0] == "compare":
+            return compare(words[1:])
         return AdversarialCLI(args=args)
     except (FileNotFoundError, ValueError, TypeError) as error:
-        if not _is_ours(error):
+        if not is_ours(error):
             raise
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from error
@@ -318,14 +323,6 @@ def _checkpoint(words: Sequence[str]) -> str | None:
     return path
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether this package raised the error on purpose; in anybody else's code a traceback says more."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
-
-
 def _same(config: Any, stored: dict[str, Any]) -> bool:
     return isinstance(config, Namespace) and config.as_dict() == stored
 
@@ -341,15 +338,5 @@ def _option(words: Sequence[str], name: str) -> str | None:
     return value
 
 
-def _described(hparams: dict[str, Any]) -> dict[str, Any] | None:
-    """Return hyper-parameters as `{class_path, init_args}` if a command line stored them, else None."""
-    arguments = {name: value for name, value in hparams.items() if not name.startswith("_")}
-    return {"class_path": hparams["_class_path"], "init_args": arguments} if "_class_path" in hparams else None
-
-
 def _path(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -27,6 +27,19 @@ _WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.+)")
 
 
+_HOMES = (
+    "attacks",
+    "callbacks",
+    "checkpoint_ensemble",
+    "data",
+    "evaluation",
+    "losses",
+    "models",
+    "module",
+    "transferred",
+)
+
+
 def explain(message: str, parser: argparse.ArgumentParser) -> str:
     """Return the parser's message without the alternatives it tried, and with the names that come nearest.
 
@@ -120,7 +133,7 @@ def arguments_of(kind: type) -> list[str]:
 
 def _classes() -> list[str]:
     names: list[str] = []
-    for package in ("attacks", "callbacks", "checkpoint_ensemble", "data", "losses", "models", "module"):
+    for package in _HOMES:
         module = importlib.import_module(f"adv_lightning.{package}")
         names += [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
     return names

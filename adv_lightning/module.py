@@ -228,28 +228,28 @@ class AdversarialModule(LightningModule):
             return self.val_attack is not None
         return (self.current_epoch + 1) % self.val_attack_every_n_epochs == 0
 
-    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
-        """Count mistakes, clean and under attack.
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
+        """Count mistakes, clean and under attack; return `logits` and, of those attacked, `adv_logits`.
 
         Raises:
             ValueError: there are several loaders.
         """
         _check_single(dataloader_idx, "validation")
         attack = self.val_attack if self.judged_under_attack else None
-        self._count(batch, batch_idx, attack, self.val_attack_samples)
+        return self._count(batch, batch_idx, attack, self.val_attack_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log the rates."""
         self._log_counts("val")
 
-    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> None:
-        """Count mistakes, clean and under attack.
+    def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
+        """Count mistakes, clean and under attack; return `logits` and `adv_logits`.
 
         Raises:
             ValueError: there are several loaders.
         """
         _check_single(dataloader_idx, "test")
-        self._count(batch, batch_idx, self.val_attack)
+        return self._count(batch, batch_idx, self.val_attack)
 
     def on_test_epoch_end(self) -> None:
         """Log the rates."""
@@ -360,7 +360,9 @@ class AdversarialModule(LightningModule):
     def _sharded(self) -> bool:
         return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
 
-    def _count(self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None) -> None:
+    def _count(
+        self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
+    ) -> dict[str, Tensor]:
         if batch_idx == 0:
             self._seen = 0
             self.figures.reset()
@@ -377,6 +379,7 @@ class AdversarialModule(LightningModule):
         self.figures.add(logits, y, self.loss(logits, y), self.loss_fn)
         if attack is not None:
             self.figures.add_attacked(adv_logits, y[:n], self.loss_fn)
+        return {"logits": logits, "adv_logits": adv_logits}
 
     def _log_counts(self, stage: str) -> None:
         for name, metric in self.figures.measured().items():

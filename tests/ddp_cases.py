@@ -32,7 +32,14 @@ from adv_lightning import (
     SingleStepAttack,
 )
 from adv_lightning.data import DigitsDataModule
-from adv_lightning.metrics import ErrorRate, MistakeConfidence
+from adv_lightning.metrics import (
+    Agreement,
+    ConfidenceHistogram,
+    ErrorRate,
+    MistakeClasses,
+    MistakeConfidence,
+    WrongClassProbability,
+)
 from adv_lightning.models import ShallowRBF
 from tests.helpers import Batches, batches, quiet_trainer
 
@@ -159,6 +166,35 @@ def metrics() -> dict[str, Any]:
     return {"error": error.compute(), "confidence": confidence.compute(), "none": none.compute()}
 
 
+def counts() -> dict[str, Any]:
+    """Metrics of mistakes and of agreement, the second process with the first examples alone."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = (3 * torch.randn(101, 4, generator=generator)).softmax(1)
+    y, other = torch.randint(4, (2, 101), generator=generator)
+    wrong, classes, histogram, agreement = (
+        WrongClassProbability(),
+        MistakeClasses(4),
+        ConfidenceHistogram(),
+        Agreement(),
+    )
+    part = slice(None) if WORLD == 1 else slice(None, 7) if RANK else slice(7, None)
+    probabilities, y, other = probabilities[part], y[part], other[part]
+    predicted = probabilities.argmax(1)
+    wrong.update(probabilities, predicted, y)
+    classes.update(predicted, y)
+    histogram.update(probabilities, predicted, y)
+    agreement.update(predicted, other, y)
+    with agreement.sync_context():
+        totals = agreement.total.clone()
+    return {
+        "wrong": wrong.compute(),
+        "classes": classes.compute(),
+        "histogram": histogram.compute(),
+        "agreement": agreement.compute(),
+        "totals": totals,
+    }
+
+
 def hidden(rule: SingleStepAttack, **kwargs: Any) -> dict[str, Any]:
     """A hidden layer perturbed in training, its size logged in validation and test, on an odd number of digits."""
     torch.manual_seed(0)
@@ -234,7 +270,7 @@ def centres() -> dict[str, Any]:
 
 
 CASES: list[Callable[[], dict[str, Any]]] = [
-    plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics,
+    plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics, counts,
     hidden_fgsm, hidden_rotation, noise, noise_compared, rubbish, centres,
 ]  # fmt: skip
 

@@ -88,7 +88,8 @@ def test_figures_of_an_odd_set_are_those_of_one_process(case: str, results: Resu
                 assert result[stage][name] == (value if exact else pytest.approx(value, abs=1e-6)), name
         for row, expected in zip(result["rows"], alone["rows"], strict=True):
             assert (row["name"], row["n"], row["error"]) == (expected["name"], expected["n"], expected["error"])
-    assert [row["n"] for row in alone["rows"]] == [360, 360, 101]
+    n = {row["name"]: row["n"] for row in alone["rows"]}
+    assert n == {"clean": 360, "FGSM": 360, "PGD": 101, "worst case": 101}
 
 
 def test_metrics_reduce_exactly(results: Results) -> None:
@@ -98,6 +99,15 @@ def test_metrics_reduce_exactly(results: Results) -> None:
         assert result["error"] == alone["error"]
         assert result["confidence"] == alone["confidence"]
         assert result["none"].isnan()
+
+
+def test_counts_of_uneven_parts_add_up(results: Results) -> None:
+    alone = ddp_cases.counts()
+    assert alone["totals"][0] == alone["histogram"].sum() == 101
+    for result in results("counts"):
+        assert result.keys() == alone.keys()
+        for name, value in alone.items():
+            assert torch.equal(result[name], value), name
 
 
 def test_activations_are_those_of_one_process(results: Results) -> None:

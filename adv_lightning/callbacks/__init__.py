@@ -1,6 +1,5 @@
 """Callbacks: where and when. One a file."""
 
-from adv_lightning.callbacks.attack_suite import AttackSuite
 from adv_lightning.callbacks.centres import ClassCentres
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
@@ -18,7 +17,6 @@ __all__ = [
     "AdversarialCheckpoint",
     "AdversarialEarlyStopping",
     "AdversarialPictures",
-    "AttackSuite",
     "ClassCentres",
     "FinalMetrics",
     "HiddenPerturbation",

@@ -2,35 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
+from adv_lightning.evaluation.rows import mode
+from adv_lightning.module import AdversarialModule
 
-_WATCHING = ("pictures", "attack_suite", "final_metrics")
+_WATCHING = (
+    "pictures",
+    "attack_suite",
+    "final_metrics",
+    "rubbish_test",
+    "fooling",
+    "logit_sweep",
+    "first_layer",
+    "report",
+)
 """Named callbacks that change nothing in training."""
 
 
-def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions."""
-    datamodule = getattr(trainer, "datamodule", None)
+def test_record(trainer: Trainer, module: AdversarialModule, stage: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions.
+
+    Args:
+        trainer: Of the evaluation.
+        module: That was judged.
+        stage: "test" or "val", the key of the rows.
+        rows: What was judged.
+    """
     training = _training(trainer)
     return {
-        "test": rows,
+        stage: rows,
         # What callbacks have logged in this test; the module's own figures stand in the rows.
         "logged": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
-        "mode": "eval",
         "training": training,
         "seed": training["seed"],
         "model": dict(module.hparams),
+        **circumstances(trainer, module),
+    }
+
+
+def circumstances(trainer: Trainer, module: AdversarialModule) -> dict[str, Any]:
+    """Return mode, data, precision, processes, machine and versions of an evaluation."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return {
+        "mode": mode(module),
         "data": {"class_path": _path(datamodule), **getattr(datamodule, "hparams", {})} if datamodule else None,
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
@@ -39,19 +66,35 @@ def test_record(trainer: Trainer, module: LightningModule, rows: list[dict[str, 
             "processor": platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(),
         },
-        "versions": {"python": platform.python_version()}
-        | {"adv_lightning": __version__}
-        | {name: version(name) for name in ("torch", "lightning", "torchvision")},
+        "versions": {"python": platform.python_version(), "adv_lightning": __version__, **_versions()},
     }
 
 
-def write_json(record: dict[str, Any], directory: str, name: str) -> None:
+def _versions() -> dict[str, str]:
+    found = {name: version(name) for name in ("torch", "lightning", "torchvision")}
+    for name in ("torchattacks", "foolbox"):
+        with suppress(PackageNotFoundError):  # extras
+            found[name] = version(name)
+    return found
+
+
+def write_json(record: dict[str, Any], directory: str | Path, name: str) -> None:
     """Write `record` to `directory`/`name`, whole or not at all."""
-    path = Path(directory) / name
+    write_whole(Path(directory) / name, (json.dumps(record, indent=2, default=str) + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _training(trainer: Trainer) -> dict[str, Any]:
@@ -65,6 +108,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
             "seconds": None,
             "seed": seed,
             "checkpoint": None,
+            "checkpoint_sha256": None,
             "callbacks": None,
         }
     checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
@@ -77,6 +121,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "seconds": timer.get("time_elapsed", {}).get("train"),
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
+        "checkpoint_sha256": sha256(Path(path)),
         "callbacks": _callbacks(Path(path)),
     }
 

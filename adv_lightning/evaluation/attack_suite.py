@@ -1,0 +1,280 @@
+"""Further attacks in validate and test, so that no figure stands alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from adv_lightning import plots
+from adv_lightning.attacks import FGSM, PGD, Attack, ScaledGradient, SignNoise, input_gradient
+from adv_lightning.attacks.base import magnitude
+from adv_lightning.attacks.library import ExternalAttack
+from adv_lightning.callbacks.pictures import guess
+from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
+from adv_lightning.evaluation.rows import class_name, mode, table_of
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table
+from adv_lightning.figures import share
+from adv_lightning.masking import Check, masking_checks, verdict
+from adv_lightning.metrics import ErrorRate
+from adv_lightning.module import AdversarialModule
+
+_STEPS = 40
+_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+_LARGE = 0.5
+_SHOWN = 6
+
+
+class AttackSuite(Evaluator):
+    """Judges the network in validate and test under named attacks, beside the module's own, and prints them in a table.
+
+    An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
+    beside it. Where nothing can stand beside the module's own attack, or there is none, a line says so. The
+    figures are logged as `test/<name>_error`, each error with its interval at 95 % (Wilson 1927). "Worst case" counts
+    an example as an error if it is misclassified clean or under any of the attacks.
+
+    Args:
+        attacks: Attacks by name. Null: FGSM, and PGD of 40 steps, at the eps and bounds of the module's
+            `val_attack`, each left out if that attack is the same, or PGD of more steps.
+        max_samples: Judge only the first so many examples under these attacks. Null: all.
+        eps: Judge under FGSM and PGD of 40 steps at each of these sizes too, numbers or fractions such as 8/255. Null:
+            none, or with `masking` a quarter to twice the eps of the module's `val_attack`.
+        masking: Add the attacks that tell whether gradients are masked, and give a verdict (Athalye, Carlini & Wagner
+            2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD of 10 steps and at eps 0.5, noise.
+
+    Raises:
+        ValueError: max_samples is below 1, or an eps is no size.
+    """
+
+    def __init__(
+        self,
+        attacks: dict[str, Attack] | None = None,
+        max_samples: int | None = None,
+        eps: list[float | str] | None = None,
+        masking: bool = False,
+    ) -> None:
+        if max_samples is not None and max_samples < 1:
+            raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
+        self.attacks = attacks
+        self.max_samples = max_samples
+        self.eps = None if eps is None else [magnitude("eps", size) for size in eps]
+        self.masking = masking
+        self.rows: list[dict[str, Any]] = []
+        self.checks: list[Check] = []
+
+    def start(self, trainer: Trainer, module: AdversarialModule) -> None:
+        self._own = None if module.val_attack is None else type(module.val_attack).__name__
+        self._chosen = _default_attacks(module.val_attack) if self.attacks is None else self.attacks
+        # With fewer examples than the module's own attack has, the same attack stands beside the others on these.
+        twins = [*self._chosen.values(), *([module.val_attack] if module.val_attack and not self.max_samples else [])]
+        self._attacks = self._chosen | _without_twins(self._added(module.val_attack), twins)
+        self._judged: dict[str, Judged] = {}
+        self._classes = 0
+        self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
+        self._seen = 0
+        self._pictures: list[Picture] = []
+
+    def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
+        if isinstance(outputs, dict) and {"logits", "adv_logits"} <= outputs.keys():
+            logits, adv_logits = outputs["logits"], outputs["adv_logits"]
+        else:  # a step of the user's own returns what it likes
+            logits = module(x)
+            adv_logits = logits[:0] if module.val_attack is None else module.judge(x, y, module.val_attack)[1]
+        n = share(self.max_samples, trainer.global_rank, trainer.world_size, self._seen, len(x))
+        self._seen += len(x)
+        first = not self._judged
+        if first:
+            self._classes = number_of_classes(logits, module.loss_fn)
+            self._prepare(self._classes, module)
+        wrong = self._judged["clean"].update(logits, y, module.loss_fn)[:n].clone()
+        if self._own is not None:
+            own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
+            wrong[: len(own)] |= own
+        if n == 0:
+            return
+        x, y = x[:n], y[:n]
+        if first and module.val_attack is not None:
+            x_adv = module.val_attack(module, x[:_SHOWN], y[:_SHOWN], loss_fn=module.loss)
+            self._picture(type(module.val_attack).__name__, trainer, module, x, x_adv, y)
+        for name, attack in self._attacks.items():
+            x_adv = attack(module, x, y, loss_fn=module.loss)
+            logits = module(x_adv)
+            wrong |= self._judged[name].update(logits, y, module.loss_fn)
+            if first and name in self._chosen:
+                self._picture(name, trainer, module, x, x_adv, y)
+        self._worst.update(wrong, torch.zeros_like(wrong))
+        if self.masking:
+            grad = input_gradient(module, x, y, loss_fn=module.loss).grad.flatten(1)
+            zero = ~grad.any(dim=1)
+            self._gradients.update(zero, torch.zeros_like(zero))
+
+    def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
+        classes = trainer.strategy.broadcast(self._classes)
+        if not self._judged:  # a process without an example still takes part in the sums
+            self._prepare(classes, module)
+        self.rows = [self._judged["clean"].row("clean", None)]
+        if self._own is not None:
+            self.rows.append(self._judged[self._own].row(self._own, module.val_attack))
+        for name, attack in self._attacks.items():
+            row = self._judged[name].row(name, attack)
+            module.log(f"{self.stage}/{name}_error", row["error"], sync_dist=True)
+            self.rows.append(row)
+        judged = [row["name"] for row in self.rows[1:]]
+        if len(judged) > 1:
+            self.rows.append({"name": "worst case", "attack": None, "worst_of": judged, **rate(self._worst)})
+            module.log(f"{self.stage}/worst_case_error", self.rows[-1]["error"], sync_dist=True)
+        return self._section(trainer, module)
+
+    def _prepare(self, classes: int, module: AdversarialModule) -> None:
+        names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
+        self._judged = {name: Judged(classes).to(module.device) for name in names}
+
+    def _added(self, own: Attack | None) -> dict[str, Attack]:
+        """Return the attacks of `eps` and of `masking`."""
+        size, bounds = max_norm(own), getattr(own, "bounds", None)
+        sizes = self.eps
+        if sizes is None:
+            sizes = [factor * size for factor in _MULTIPLES] if self.masking and size else []
+        added: dict[str, Attack] = {}
+        for eps in sizes:
+            added |= {f"FGSM {eps:.4g}": FGSM(eps, bounds), f"PGD {eps:.4g}": PGD(eps, steps=_STEPS, bounds=bounds)}
+        if self.masking and size:
+            added |= {
+                f"PGD-10 {size:.4g}": PGD(size, steps=10, bounds=bounds),
+                f"PGD-{_STEPS} {size:.4g}": PGD(size, steps=_STEPS, bounds=bounds),
+                f"PGD {_LARGE:.4g}": PGD(_LARGE, steps=_STEPS, bounds=bounds),
+                f"SignNoise {size:.4g}": SignNoise(size, bounds),
+            }
+        return added
+
+    def _picture(
+        self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor
+    ) -> None:
+        """Keep a few examples under an attack for a picture."""
+        if not trainer.is_global_zero or x.dim() != 4 or x.shape[1] not in (1, 3):
+            return
+        x, x_adv, y = (part[:_SHOWN].detach().clone() for part in (x, x_adv, y))
+        guesses = [guess(module, inputs) for inputs in (x, x_adv)]
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        self._pictures.append(
+            Picture(
+                f"examples under {name}",
+                f"The first examples clean, what {name} adds, and what comes of it, with the predicted class and its "
+                "probability; wrong ones are red.",
+                lambda: plots.triptych(x, x_adv, y, guesses[0], guesses[1], names),
+            )
+        )
+
+    def _section(self, trainer: Trainer, module: AdversarialModule) -> Section:
+        stage = {"test": "Test", "val": "Validation"}[self.stage]
+        section = Section(
+            "Under attack",
+            "Error with its interval at 95 % (Wilson); conf. is the mean largest probability of the misclassified "
+            "examples, wrong the mean probability that these give to all wrong classes together. Eps is in the units "
+            "of the input; bounds are those to which the result is clipped. Worst case counts an example that is "
+            "misclassified in any of the rows.",
+            tables=[table_of(f"{stage}, model in {mode(module)} mode; in percent", self.rows)],
+            rows=self.rows,
+            pictures=[*self._pictures, *self._curves(), *self._counts(trainer)],
+        )
+        if self.attacks is None and not self._chosen:
+            section.notes.append(_what_is_missing(module.val_attack))
+        if self.masking:
+            with self._gradients.sync_context():
+                zero = (int(self._gradients.errors), int(self._gradients.total))
+            self.checks = masking_checks(self.rows, zero)
+            section.verdict = verdict(self.checks)
+            section.notes.append(section.verdict)
+            checks = [[check.name, check.outcome, check.words] for check in self.checks]
+            section.tables.append(Table("Are gradients masked?", ["check", "outcome", "what was found"], checks, True))
+            section.record["masking"] = {"verdict": section.verdict, "checks": [vars(check) for check in self.checks]}
+        return section
+
+    def _curves(self) -> list[Picture]:
+        curves: dict[str, list[tuple[float, float, float, float, float | None]]] = {}
+        for name in ("FGSM", "PGD"):
+            rows = [
+                row
+                for row in self.rows
+                if row["attack"] and class_name(row["attack"]) == name and _steps(row) in (None, _STEPS)
+            ]
+            points = {row["attack"]["init_args"]["eps"]: row for row in reversed(rows)}
+            if len(points) > 1:
+                points[0.0] = self.rows[0]
+                curves[name] = [
+                    (eps, row["error"], *row["interval"], row["confidence_on_mistakes"])
+                    for eps, row in sorted(points.items())
+                ]
+        caption = f"Error, with its interval at 95 %, and confidence on mistakes against eps; PGD takes {_STEPS} steps."
+        return [Picture("error against eps", caption, lambda: plots.error_against_eps(curves))] if curves else []
+
+    def _counts(self, trainer: Trainer) -> list[Picture]:
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        shown = [row for row in self.rows if row["name"] in ("clean", self._own, *self._chosen)]
+        histograms = {row["name"]: self._judged[row["name"]].histogram.compute().cpu() for row in shown}
+        classes = {row["name"]: row["mistakes_by_class"] for row in shown if sum(row["mistakes_by_class"])}
+        pictures = [
+            Picture(
+                "confidence",
+                "The largest probability of the examples that are classified right and wrong.",
+                lambda: plots.confidence_histogram(histograms),
+            )
+        ]
+        if classes:
+            caption = "What the misclassified examples were taken for."
+            pictures.append(Picture("mistakes by class", caption, lambda: plots.class_bars(classes, names)))
+        return pictures
+
+
+def max_norm(attack: Attack | None) -> float | None:
+    """Return the size of an attack in the max norm, as far as it has one."""
+    if isinstance(attack, ExternalAttack):
+        eps, p = attack.ball() or (None, math.inf)
+        return eps if p == math.inf else None
+    eps = getattr(attack, "eps", None)
+    return eps if isinstance(eps, int | float) and not isinstance(attack, ScaledGradient) else None
+
+
+def _default_attacks(own: Attack | None) -> dict[str, Attack]:
+    eps, bounds = max_norm(own), getattr(own, "bounds", None)
+    if eps is None:
+        return {}
+    attacks: dict[str, Attack] = {}
+    if type(own) is not FGSM:
+        attacks["FGSM"] = FGSM(eps, bounds)
+    if not (type(own) is PGD and own.steps >= _STEPS):
+        attacks["PGD"] = PGD(eps, steps=_STEPS, bounds=bounds)
+    # The module's own attack has its row under the name of its class.
+    steps = {"FGSM": 1, "PGD": _STEPS}
+    return {f"{name}-{steps[name]}" if name == type(own).__name__ else name: attack for name, attack in attacks.items()}
+
+
+def _without_twins(added: dict[str, Attack], judging: list[Attack]) -> dict[str, Attack]:
+    """Leave out what judges already."""
+    known = [attack.config() for attack in judging]
+    kept: dict[str, Attack] = {}
+    for name, attack in added.items():
+        if attack.config() not in known:
+            known.append(attack.config())
+            kept[name] = attack
+    return kept
+
+
+def _what_is_missing(own: Attack | None) -> str:
+    if own is None:
+        return (
+            "No attack judged the network, so nothing is known of adversarial examples. Name one: "
+            "--model.val_attack=FGSM --model.val_attack.eps=0.1"
+        )
+    return (
+        f"{type(own).__name__} alone judged the network, and has no eps in the max norm at which FGSM and PGD "
+        "could stand beside it. Name attacks in callbacks.attack_suite.attacks"
+    )
+
+
+def _steps(row: dict[str, Any]) -> int | None:
+    steps: int | None = row["attack"]["init_args"].get("steps")
+    return steps

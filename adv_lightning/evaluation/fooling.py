@@ -1,0 +1,258 @@
+"""Fooling images: noise that one step makes into any class."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from adv_lightning import plots
+from adv_lightning.attacks.base import gradients, gradients_enabled, magnitude
+from adv_lightning.data.seeding import mix_seed
+from adv_lightning.evaluation.attack_suite import max_norm
+from adv_lightning.evaluation.judged import number_of_classes
+from adv_lightning.evaluation.rubbish_test import CHUNK
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, percent, percent_between
+from adv_lightning.metrics import wilson_interval
+from adv_lightning.module import AdversarialModule
+
+Direction = Literal["sign", "gradient"]
+_STEPS: tuple[Direction, ...] = get_args(Direction)
+_SHOWN = 25
+
+
+class Fooling(Evaluator):
+    """Makes fooling images of every class, and says how often one step is enough.
+
+    A draw from N(0, I) takes one step towards class k, x + eps * sign(dp_k/dx) or x + eps * dp_k/dx; it succeeds if
+    p_k is then at least `threshold`. Goodfellow et al. (2015), appendix A: the text has the gradient, the caption of
+    figure 5 its sign. Repeated until it succeeds, the step generates an image of any class; the number of draws that
+    took is reported. The mean success is logged as `test/fooling_sign` and `test/fooling_gradient`.
+
+    Args:
+        samples: Draws for each class and each of the two steps, at least 1.
+        eps: Size of the step along the sign, in the units of the input. Null: that of the module's `val_attack`.
+        gradient_eps: What the step along the gradient multiplies it by.
+        threshold: In [0, 1].
+        max_draws: Give up generating an image of a class after so many draws, at least 1.
+
+    Raises:
+        ValueError: a number is out of range; in the test, eps is null and the module's attack has none in the max norm.
+    """
+
+    def __init__(
+        self,
+        samples: int = 1000,
+        eps: float | str | None = None,
+        gradient_eps: float | str = 100.0,
+        threshold: float = 0.5,
+        max_draws: int = 1000,
+    ) -> None:
+        for name, value in (("samples", samples), ("max_draws", max_draws)):
+            if value < 1:
+                raise ValueError(f"{name}={value!r}: give at least 1")
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"threshold={threshold!r}: give a probability, from 0 to 1")
+        self.samples = samples
+        self.eps = None if eps is None else magnitude("eps", eps)
+        self.gradient_eps = magnitude("gradient_eps", gradient_eps)
+        self.threshold = threshold
+        self.max_draws = max_draws
+
+    def start(self, trainer: Trainer, module: AdversarialModule) -> None:
+        self._shape: torch.Size | None = None
+        eps = max_norm(module.val_attack) if self.eps is None else self.eps
+        if eps is None:
+            raise ValueError("Fooling: eps is null and the module's val_attack has no eps in the max norm: give eps")
+        self._sizes = {"sign": eps, "gradient": self.gradient_eps}
+
+    def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
+        self._shape = x.shape[1:]
+
+    def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
+        self._shape = trainer.strategy.broadcast(self._shape)
+        if self._shape is None:  # no example was there to tell
+            return Section("Fooling images")
+        with torch.inference_mode():
+            blank = trainer.precision_plugin.convert_input(torch.zeros(1, *self._shape)).to(module.device)
+            classes = number_of_classes(module(blank), module.loss_fn)
+        counts = self._count(classes, trainer, module)
+        found: dict[str, Any] = {
+            name: {
+                "eps": self._sizes[name],
+                "success": [count / self.samples for count in counts[i]],
+                "mean": sum(counts[i]) / (self.samples * classes),
+            }
+            for i, name in enumerate(_STEPS)
+        }
+        for name, figures in found.items():
+            module.log(f"{self.stage}/fooling_{name}", figures["mean"], sync_dist=True)
+        # Every process has the same draws, and needs none of the others' for this.
+        generated = [
+            generate(module, k, blank.shape[1:], self._sizes["sign"], self.threshold, self.max_draws)
+            for k in range(classes)
+        ]
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        named = [str(k) if names is None else names[k] for k in range(classes)]
+        means = ", ".join(f"{name} {percent(figures['mean'])}" for name, figures in found.items())
+        return Section(
+            "Fooling images",
+            f"{self.samples} draws from N(0, I) for each class and step; a success is a probability of the class of at "
+            f"least {self.threshold:g} after one step. Model in eval mode; draws seeded by 0; not clipped.",
+            tables=[self._table(named, counts, generated)],
+            notes=[f"Mean success: {means}"],
+            pictures=self._pictures(found, generated, named, module),
+            record={
+                "fooling": {
+                    "n": self.samples,
+                    "threshold": self.threshold,
+                    "distribution": "N(0, I)",
+                    "seed": 0,
+                    **found,
+                    "draws_until_success": [one.draws if one.succeeded else None for one in generated],
+                }
+            },
+        )
+
+    def _count(self, classes: int, trainer: Trainer, module: AdversarialModule) -> list[list[int]]:
+        """Return the number of successes of each step and class, over all processes."""
+        counts = torch.zeros(len(_STEPS), classes, dtype=torch.int64, device=module.device)
+        work = [(k, i) for k in range(classes) for i in range(-(-self.samples // CHUNK))]
+        for k, i in work[trainer.global_rank :: trainer.world_size]:
+            z = draws(min(CHUNK, self.samples - i * CHUNK), self._shape or torch.Size([]), k, i)
+            z = trainer.precision_plugin.convert_input(z).to(module.device)
+            for j, direction in enumerate(_STEPS):
+                x = fooling_step(module, z, k, self._sizes[direction], direction)
+                counts[j, k] += (class_probability(module, x, k) >= self.threshold).sum()
+        total: Tensor = trainer.strategy.reduce(counts, reduce_op="sum")
+        summed: list[list[int]] = total.long().tolist()
+        return summed
+
+    def _table(self, named: list[str], counts: list[list[int]], generated: list[Generated]) -> Table:
+        columns = [
+            "class",
+            *(f"{name}, eps {self._sizes[name]:.4g}" for name in _STEPS),
+            "95 % of sign",
+            "draws needed",
+        ]
+        return Table(
+            "Fooling images, success of one step",
+            columns,
+            [
+                [
+                    name,
+                    *(percent(count[k] / self.samples) for count in counts),
+                    percent_between(wilson_interval(counts[0][k], self.samples)),
+                    str(generated[k].draws) if generated[k].succeeded else f"none in {self.max_draws}",
+                ]
+                for k, name in enumerate(named)
+            ],
+        )
+
+    def _pictures(
+        self, found: dict[str, Any], generated: list[Generated], named: list[str], module: AdversarialModule
+    ) -> list[Picture]:
+        images = torch.cat([one.image for one in generated]).float().cpu()
+        if images.dim() != 4 or images.shape[1] not in (1, 3):
+            return []
+        success = found["sign"]["success"]
+        hardest = success.index(min(success))
+        z = draws(_SHOWN, images.shape[1:], hardest, 0).to(generated[0].image)
+        x = fooling_step(module, z, hardest, self._sizes["sign"], "sign")
+        boxed = (class_probability(module, x, hardest) >= self.threshold).tolist()
+        shown = x.float().cpu()
+        return [
+            Picture(
+                "fooling images",
+                "An image of each class, generated by drawing and stepping until it succeeds; framed if it did.",
+                lambda: plots.image_grid(images, [one.succeeded for one in generated], named),
+            ),
+            Picture(
+                "fooling images of the hardest class",
+                f"One step from each of {_SHOWN} draws towards {named[hardest]}, the class of least success; "
+                "successes are framed (figure 5 of the paper).",
+                lambda: plots.image_grid(shown, boxed),
+            ),
+        ]
+
+
+class Generated(NamedTuple):
+    """What repeated draws came to: an image, [1, ...], how many draws it took, and whether it is of the class."""
+
+    image: Tensor
+    draws: int
+    succeeded: bool
+
+
+def generate(
+    module: AdversarialModule,
+    target: int,
+    shape: torch.Size,
+    eps: float,
+    threshold: float = 0.5,
+    max_draws: int = 1000,
+    seed: int = 0,
+) -> Generated:
+    """Draw from N(0, I) and step towards a class until its probability is at least `threshold`.
+
+    Args:
+        module: The network, in eval mode, with the loss that says what its probabilities are.
+        target: The class, counted from 0.
+        shape: Of one image.
+        eps: Size of the step along the sign of the gradient, in the units of the input.
+        threshold: In [0, 1].
+        max_draws: Give up after so many, and return the last.
+        seed: Of the draws.
+
+    Returns:
+        The image, [1, ...], the number of draws, and whether the last succeeded.
+    """
+    like = next(module.parameters())
+    for i in range(-(-max_draws // CHUNK)):
+        z = draws(min(CHUNK, max_draws - i * CHUNK), shape, target, i, seed).to(like)
+        x = fooling_step(module, z, target, eps)
+        hits = (class_probability(module, x, target) >= threshold).nonzero()
+        if len(hits):
+            first = int(hits[0])
+            return Generated(x[first : first + 1], i * CHUNK + first + 1, True)
+    return Generated(x[-1:], max_draws, False)
+
+
+def fooling_step(
+    module: AdversarialModule, x: Tensor, target: int, eps: float, direction: Direction = "sign"
+) -> Tensor:
+    """Take one step towards a class: x + eps * sign(dp/dx), or x + eps * dp/dx, with p the class's probability.
+
+    Args:
+        module: The network, with the loss that says what its probabilities are.
+        x: Inputs, floating point, [B, ...].
+        target: The class, counted from 0.
+        eps: Size of the step.
+        direction: Along the "sign" of the gradient, or the "gradient" itself.
+
+    Returns:
+        Inputs shaped as `x`, detached.
+    """
+    with gradients_enabled(module):
+        x = x.detach().clone().requires_grad_()
+        # By the logarithm, in float64: p itself, and its gradient with it, underflows far from the class.
+        logarithm = module.loss_fn.probabilities(module(x).double())[:, target].log()
+        (grad,), _ = gradients(logarithm.sum(), [x])
+    grad = torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0)
+    if direction == "gradient":
+        grad = grad * logarithm.detach().exp().to(grad.dtype).view(-1, *[1] * (x.dim() - 1))
+    return x.detach() + eps * (grad.sign() if direction == "sign" else grad)
+
+
+def class_probability(module: AdversarialModule, x: Tensor, target: int) -> Tensor:
+    """Return the probability of a class, [B], detached."""
+    with torch.no_grad():
+        return module.loss_fn.probabilities(module(x))[:, target].float()
+
+
+def draws(number: int, shape: torch.Size, *key: int) -> Tensor:
+    """Draw from N(0, I), float32 on the CPU: a function of the key alone."""
+    # The first number tells these draws from those of the data set and the noises.
+    return torch.randn(number, *shape, generator=torch.Generator().manual_seed(mix_seed(3, *key)))

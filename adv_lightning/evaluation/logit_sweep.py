@@ -1,0 +1,110 @@
+"""What the logits do along the line from an example through its adversarial one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from adv_lightning import plots
+from adv_lightning.attacks import input_gradient
+from adv_lightning.attacks.base import magnitude
+from adv_lightning.evaluation.attack_suite import max_norm
+from adv_lightning.evaluation.section import Evaluator, Picture, Section
+from adv_lightning.module import AdversarialModule
+
+_STRIP = 49
+
+
+class LogitSweep(Evaluator):
+    """Follows the logits of the first example along x + eps * sign(dJ/dx), eps from -limit to limit.
+
+    Drawn as in figure 4 of Goodfellow et al. (2015): the logits against eps, and a strip of 49 of the inputs of which
+    those classified correctly are framed. The share of the line that is classified correctly goes to the record.
+
+    Args:
+        limit: Largest eps, in the units of the input. Null: 40 times that of the module's `val_attack`, which for the
+            paper's 0.25 is 10.
+        points: Number of eps, at least 49.
+
+    Raises:
+        ValueError: limit is no size above 0, or points is below 49; in the test, limit is null and the module's attack
+            has no eps in the max norm.
+    """
+
+    def __init__(self, limit: float | str | None = None, points: int = 201) -> None:
+        if points < _STRIP:
+            raise ValueError(f"points={points!r}: give at least {_STRIP}")
+        self.limit = None if limit is None else magnitude("limit", limit)
+        if self.limit == 0:
+            raise ValueError("limit=0: give a size above 0")
+        self.points = points
+
+    def start(self, trainer: Trainer, module: AdversarialModule) -> None:
+        eps = max_norm(module.val_attack)
+        if self.limit is None and not eps:
+            raise ValueError(
+                "LogitSweep: limit is null and the module's val_attack has no eps in the max norm: give limit"
+            )
+        self._limit = 40 * (eps or 0.0) if self.limit is None else self.limit
+        self._found: tuple[Tensor, Tensor, Tensor, int] | None = None
+
+    def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
+        if self._found is not None or not trainer.is_global_zero:
+            return
+        eps = torch.linspace(-self._limit, self._limit, self.points)
+        inputs, logits = logit_sweep(module, x[:1], y[:1], eps)
+        correct = module.loss_fn.predict(logits) == y[:1]
+        self._found = inputs.float().cpu(), logits.float().cpu(), correct.cpu(), int(y[0])
+
+    def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
+        title = "Logits against eps"
+        if self._found is None:  # not on the first process
+            return Section(title)
+        inputs, logits, correct, y = self._found
+        eps = torch.linspace(-self._limit, self._limit, self.points)
+        few = torch.linspace(0, self.points - 1, _STRIP).round().long()
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        share = correct.float().mean().item()
+        pictures = []
+        if inputs.dim() == 4 and inputs.shape[1] in (1, 3):
+            caption = (
+                "Logits of the first example, and inputs on the line from upper left, negative eps, to lower right; "
+                "those classified correctly are framed (figure 4 of the paper)."
+            )
+            pictures.append(
+                Picture(
+                    "logits against eps",
+                    caption,
+                    lambda: plots.logit_sweep(eps, logits, inputs[few], eps[few], correct[few], y, names),
+                )
+            )
+        return Section(
+            title,
+            f"The first example, of class {y if names is None else names[y]}, along x + eps * sign(dJ/dx), "
+            f"eps from {-self._limit:g} to {self._limit:g} at {self.points} points, not clipped. It is classified "
+            f"correctly on {share:.1%} of them.",
+            pictures=pictures,
+            record={"logit_sweep": {"limit": self._limit, "points": self.points, "target": y, "correct": share}},
+        )
+
+
+def logit_sweep(module: AdversarialModule, x: Tensor, y: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the inputs x + eps * sign(dJ/dx) and their logits, detached.
+
+    Args:
+        module: The network and its loss.
+        x: One input, floating point, [1, ...].
+        y: Its target, [1].
+        eps: Sizes of the step, [E], of either sign.
+
+    Returns:
+        Inputs [E, ...] and logits [E, K].
+    """
+    direction = input_gradient(module, x, y, loss_fn=module.loss).grad.sign()
+    steps = eps.to(x).view(-1, *[1] * (x.dim() - 1))
+    inputs = x.detach() + steps * direction
+    with torch.no_grad():
+        return inputs, module(inputs).detach()

@@ -1,0 +1,131 @@
+"""The record of a test, and a page to read it on."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.trainer.states import TrainerFn
+
+from adv_lightning.callbacks._checks import adversarial
+from adv_lightning.evaluation.attack_suite import AttackSuite
+from adv_lightning.evaluation.judged import rate
+from adv_lightning.evaluation.record import test_record, write_json, write_whole
+from adv_lightning.evaluation.section import Evaluator, Section
+from adv_lightning.module import AdversarialModule
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 110
+
+
+class Report(Callback):
+    """Writes what `test` or `validate` found into the run's directory.
+
+    `metrics.json` has every figure with n, interval and attack, and model, data, seed, checkpoint with its SHA-256,
+    machine and versions. With `html`, the pictures are drawn: as PNG files in `pictures`, in TensorBoard, and in
+    `report.html`, a page with tables, pictures and verdict that needs no network. Without a logger nothing is written.
+
+    Args:
+        html: Draw the pictures and write the page.
+    """
+
+    def __init__(self, html: bool = False) -> None:
+        self.html = html
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._gather(trainer, adversarial(pl_module, self))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write(trainer, adversarial(pl_module, self), "test")
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._gather(trainer, adversarial(pl_module, self))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write(trainer, adversarial(pl_module, self), "val")
+
+    def _gather(self, trainer: Trainer, module: AdversarialModule) -> None:
+        self._directory = trainer.log_dir  # every process must ask: rank zero broadcasts it
+        suite = any(isinstance(callback, AttackSuite) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+        self._rows = [] if suite else _own_rows(module)
+
+    def _write(self, trainer: Trainer, module: AdversarialModule, stage: str) -> None:
+        if not trainer.is_global_zero or self._directory is None or not trainer.loggers:
+            return
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it late
+        evaluators = [callback for callback in callbacks if isinstance(callback, Evaluator)]
+        sections = [evaluator.section for evaluator in evaluators if evaluator.section is not None]
+        rows = self._rows + [row for section in sections for row in section.rows]
+        record = test_record(trainer, module, stage, rows)
+        for section in sections:
+            record |= section.record
+        directory = Path(self._directory)
+        write_json(record, directory, "metrics.json")
+        if self.html:
+            pictures = _draw(sections, directory / "pictures", trainer)
+            write_whole(directory / "report.html", page(record, sections, pictures).encode())
+            print(f"The report is {directory / 'report.html'}")
+
+
+def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, bytes]) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        record: What metrics.json holds.
+        sections: In the order of the page.
+        pictures: PNG files by the names of the sections' pictures.
+    """
+    source = files("adv_lightning.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    encoded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
+    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
+    versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    plain = json.loads(json.dumps(record, default=str))
+    return template.render(record=plain, sections=sections, pictures=encoded, versions=versions)
+
+
+def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
+    """Return what the module itself has counted."""
+    figures = module.figures
+    rows = [{"name": "clean", "attack": None, **rate(figures.error), "confidence_on_mistakes": None}]
+    if figures.adv_error.update_called and module.val_attack is not None:
+        confidence = figures.adv_confidence.compute()
+        rows.append(
+            {
+                "name": type(module.val_attack).__name__,
+                "attack": module.val_attack.config(),
+                **rate(figures.adv_error),
+                "confidence_on_mistakes": None if confidence.isnan() else confidence.item(),
+            }
+        )
+    return rows
+
+
+def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, bytes]:
+    """Draw every picture into a file of its own and into TensorBoard, and return the files' contents by name."""
+    logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
+    drawn: dict[str, bytes] = {}
+    for picture in (picture for section in sections for picture in section.pictures):
+        figure = picture.draw()
+        drawn[picture.name] = _png(figure)
+        name = "".join(c if c.isalnum() or c in "-." else "_" for c in picture.name)
+        write_whole(folder / f"{name}.png", drawn[picture.name])
+        if logger is not None:
+            logger.experiment.add_figure(f"report/{picture.name}", figure, global_step=trainer.global_step)
+    return drawn
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()

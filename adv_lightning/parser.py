@@ -1,0 +1,30 @@
+"""The commands' parser, and which errors it explains."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.cli import LightningArgumentParser
+
+from adv_lightning.errors import explain
+
+
+class ArgumentParser(LightningArgumentParser):
+    """Lightning's parser, whose errors are a few lines that name what is near."""
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        if not self.exit_on_error:
+            return super().error(message, ex)
+        sys.stderr.write(explain(message, self) + "\n")
+        raise SystemExit(2)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised the error on purpose; in anybody else's code a traceback says more."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
