@@ -1,6 +1,7 @@
 """Attacks: (model, x, y) -> x_adv, and the rules they are built on. Plain torch."""
 
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack, input_gradient
+from adv_lightning.attacks.external import AutoAttack, FoolboxAttack, TorchAttack
 from adv_lightning.attacks.fgsm import FGSM
 from adv_lightning.attacks.gradient import ScaledGradient
 from adv_lightning.attacks.member import MemberAttack
@@ -13,6 +14,8 @@ __all__ = [
     "FGSM",
     "PGD",
     "Attack",
+    "AutoAttack",
+    "FoolboxAttack",
     "GaussianNoise",
     "MemberAttack",
     "Noise",
@@ -22,6 +25,7 @@ __all__ = [
     "SignNoise",
     "SingleStepAttack",
     "TargetedFGSM",
+    "TorchAttack",
     "UniformNoise",
     "input_gradient",
 ]

@@ -12,6 +12,7 @@ from adv_lightning.attacks.base import (
     check_bounds,
     check_differentiable_input,
     clip,
+    gradients_enabled,
     input_gradient,
     magnitude,
 )
@@ -25,16 +26,21 @@ class PGD(Attack):
     the example itself, so figures do not change with batch size, order or number of processes, and no global
     generator is touched; with a model in train mode it is drawn anew from torch's global generator.
 
+    With restarts, each example gets the first run that ends where the model errs, or else the last one. A run starts
+    again only the examples that the model still gets right, which takes one forward pass to find out.
+
     Args:
         eps: Radius of the max-norm ball, in the units of the input: a number or a fraction such as 8/255.
         step_size: Size of each step, in the same units. Null: a tenth of eps.
         steps: Number of steps, each one forward and one backward pass.
         random_start: Start from a point drawn uniformly from the ball rather than from x.
         bounds: Lowest and highest pixel value, to which every iterate is clipped. Null: not clipped.
-        seed: Seed of the random start.
+        seed: Seed of the random start; the runs have seed, seed + 1, and so on.
+        restarts: Number of runs, each from a random start of its own.
 
     Raises:
-        ValueError: a size is negative or not a number, steps < 1, or bounds are not increasing.
+        ValueError: a size is negative or not a number, steps or restarts < 1, bounds are not increasing, or there are
+            restarts without a random start.
     """
 
     def __init__(
@@ -45,25 +51,49 @@ class PGD(Attack):
         random_start: bool = True,
         bounds: tuple[float, float] | None = None,
         seed: int = 0,
+        restarts: int = 1,
     ) -> None:
         super().__init__()
         self.eps = magnitude("eps", eps)
         self.step_size = self.eps / 10 if step_size is None else magnitude("step_size", step_size)
         if steps < 1:
             raise ValueError(f"steps={steps}: give at least 1")
+        if restarts < 1:
+            raise ValueError(f"restarts={restarts}: give at least 1")
+        if restarts > 1 and not random_start:
+            raise ValueError(f"restarts={restarts}: from x itself every run is the same, so set random_start to true")
         self.steps = steps
         self.random_start = random_start
         self.bounds = check_bounds(bounds)
         self.seed = seed
+        self.restarts = restarts
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         check_differentiable_input(x)
-        x = x_adv = x.detach()
-        low, high = x - self.eps, x + self.eps
+        x = x.detach()
+        x_adv = self._run(model, x, y, loss_fn, self.seed)
+        left = torch.arange(len(x), device=x.device)
+        for seed in range(self.seed + 1, self.seed + self.restarts):
+            left = left[_is_right(model, x_adv[left], y[left])]
+            if len(left) == 0:
+                break
+            x_adv[left] = self._run(model, x[left], y[left], loss_fn, seed)
+        return x_adv
+
+    def _run(self, model: Model, x: Tensor, y: Tensor, loss_fn: LossFn, seed: int) -> Tensor:
+        x_adv, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
-            x_adv = UniformNoise(self.eps, self.bounds, self.seed)(model, x, y, loss_fn=loss_fn)
+            x_adv = UniformNoise(self.eps, self.bounds, seed)(model, x, y, loss_fn=loss_fn)
         for _ in range(self.steps):
             grad = input_gradient(model, x_adv, y, loss_fn=loss_fn).grad
             x_adv = torch.add(x_adv, grad.sign().to(x_adv.dtype), alpha=self.step_size).clamp(low, high)
             x_adv = clip(x_adv, self.bounds)
         return x_adv
+
+
+def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
+    """Return whether the largest logit of each example, or the sign of a single one, says its class: bool [B]."""
+    with gradients_enabled(model), torch.no_grad():
+        logits = model(x)
+    single = logits.dim() == 1 or logits.shape[1] == 1
+    return (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y

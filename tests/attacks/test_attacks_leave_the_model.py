@@ -7,6 +7,7 @@ import importlib
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from adv_lightning import (
     TargetedFGSM,
     UniformNoise,
 )
+from adv_lightning.attacks import FoolboxAttack, TorchAttack
 from adv_lightning.attacks.modes import eval_mode, frozen_statistics
 from adv_lightning.rebuild import as_attack
 from tests.helpers import Snapshot
@@ -31,13 +33,20 @@ from tests.helpers import Snapshot
 CLIMBING = [
     FGSM(0.1),
     PGD(0.1, steps=3),
+    PGD(0.1, steps=2, restarts=2),
     ScaledGradient(0.1),
     ScaledGradient(1000, "none", differentiable=True),
     Rotation(0.1),
     Rotation(0.1, differentiable=True),
     TargetedFGSM(0.1, 1),
 ]
-ATTACKS = [*CLIMBING, SignNoise(0.1), UniformNoise(0.1), GaussianNoise(0.1)]
+# They climb a loss of their own.
+EXTERNAL: list[Attack] = []
+if find_spec("torchattacks") is not None:
+    EXTERNAL += [TorchAttack("PGD", arguments={"eps": "8/255", "steps": 2})]
+if find_spec("foolbox") is not None:
+    EXTERNAL += [FoolboxAttack("LinfPGD", "8/255", (0, 1), 5, {"abs_stepsize": "2/255", "steps": 2})]
+ATTACKS = [*CLIMBING, *EXTERNAL, SignNoise(0.1), UniformNoise(0.1), GaussianNoise(0.1)]
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=str)
 climbing = pytest.mark.parametrize("attack", CLIMBING, ids=str)
 
@@ -154,7 +163,7 @@ def test_refuses_integer_inputs(attack: Attack, dtype: torch.dtype) -> None:
         attack(net(), (x * 255).to(dtype), y, loss_fn=F.cross_entropy)
 
 
-@climbing
+@pytest.mark.parametrize("attack", [*CLIMBING, *EXTERNAL], ids=str)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
     model, (x, y) = net().requires_grad_(not frozen), images()
@@ -169,6 +178,8 @@ def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
         FGSM(0.25, (0, 1)),
         PGD(0.25),
         PGD(0.3, "2/255", 7, False, (-1, 1), 5),
+        PGD(0.3, "2/255", 3, seed=5, restarts=2),
+        *EXTERNAL,
         ScaledGradient("1/2", "none", (0, 1), True),
         Rotation(0.3, True),
         TargetedFGSM("8/255", 2, (0, 1)),

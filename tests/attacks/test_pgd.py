@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import zlib
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD
+from adv_lightning import FGSM, PGD, LogisticLoss
 from tests.helpers import Counter, mlp
 
 
@@ -139,6 +140,86 @@ def test_takes_one_forward_and_one_backward_pass_a_step() -> None:
     assert (counter.forward, counter.backward) == (5, 5)
 
 
+def steep() -> nn.Sequential:
+    """A curved net, on which the start decides how far a short run gets."""
+    net = mlp(seed=3).eval()
+    for p in net.parameters():
+        p.data.mul_(4)
+    return net
+
+
+def mistakes(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return net(x).argmax(dim=1) != y
+
+
+def test_restarts_keep_of_each_example_the_first_run_that_errs_or_else_the_last() -> None:
+    net, (x, _) = steep(), data(200)
+    y = net(x).argmax(dim=1)
+    kwargs = {"eps": 0.15, "step_size": 0.05, "steps": 2}
+    runs = [PGD(**kwargs, seed=4 + i)(net, x, y, loss_fn=F.cross_entropy) for i in range(4)]
+    errs = [mistakes(net, run, y) for run in runs]
+    expected = runs[-1].clone()
+    for run, wrong in reversed([*zip(runs, errs, strict=True)]):
+        expected[wrong] = run[wrong]
+    found = PGD(**kwargs, seed=4, restarts=4)(net, x, y, loss_fn=F.cross_entropy)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-14)
+    shares = torch.stack(errs).double().mean(dim=1)
+    together = mistakes(net, found, y).double().mean()
+    assert together > shares.max()
+    assert 0 < together < 1
+
+
+def test_more_runs_never_err_less() -> None:
+    net, (x, _) = steep(), data(200)
+    y = net(x).argmax(dim=1)
+    found = [PGD(0.15, 0.05, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2, 3, 5)]
+    wrong = [mistakes(net, each, y) for each in found]
+    for fewer, more in itertools.pairwise(wrong):
+        assert (more | ~fewer).all()
+    assert wrong[-1].sum() > wrong[0].sum()
+
+
+@pytest.mark.parametrize(("eps", "passes"), [(1e-9, (3 * 5 + 2, 3 * 5)), (5, (5 + 1, 5))])
+def test_restarts_cost_a_forward_pass_each_and_stop_when_all_are_wrong(eps: float, passes: tuple[int, int]) -> None:
+    net, (x, _) = steep(), data()
+    y = net(x).argmax(dim=1)
+    counter = Counter(net[0])
+    PGD(eps, steps=5, restarts=3)(net, x, y, loss_fn=F.cross_entropy)
+    assert (counter.forward, counter.backward) == passes
+
+
+def test_only_what_is_still_right_is_attacked_again() -> None:
+    net, (x, _) = steep(), data(200)
+    y = net(x).argmax(dim=1)
+    sizes: list[int] = []
+    net.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    PGD(0.15, 0.05, 2, restarts=3)(net, x, y, loss_fn=F.cross_entropy)
+    runs = [PGD(0.15, 0.05, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2)]
+    first, second = (int((~mistakes(net, run, y)).sum()) for run in runs)
+    assert 0 < second < first < 200
+    assert sizes[:8] == [200, 200, 200, first, first, first, second, second]
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
+def test_restarts_read_a_single_logit_by_its_sign(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    line = nn.Linear(6, 1).double()
+    x, _ = data(100)
+    y = (line(x).flatten() > 0).long()
+    sizes: list[int] = []
+
+    def net(x: Tensor) -> Tensor:
+        sizes.append(len(x))
+        return line(x - 0.01).view(shape)
+
+    attack = PGD(0.05, step_size=0, steps=1, restarts=2)
+    attack(net, x, y, loss_fn=LogisticLoss())
+    start = PGD(0.05, step_size=0, steps=1)(net, x, y, loss_fn=LogisticLoss())
+    right = int(((line(start - 0.01).flatten() > 0) == y).sum())
+    assert 0 < right < 100
+    assert sizes[:3] == [100, 100, right]
+
+
 def test_step_size_is_by_default_a_tenth_of_eps() -> None:
     assert PGD("8/255").step_size == 8 / 255 / 10
     assert PGD(0.3, step_size="2/255").step_size == 2 / 255
@@ -152,6 +233,8 @@ def test_step_size_is_by_default_a_tenth_of_eps() -> None:
         ({"eps": 0.1, "step_size": "1/0"}, "step_size='1/0'"),
         ({"eps": 0.1, "steps": 0}, "steps=0"),
         ({"eps": 0.1, "bounds": (1, 0)}, "bounds="),
+        ({"eps": 0.1, "restarts": 0}, "restarts=0"),
+        ({"eps": 0.1, "restarts": 2, "random_start": False}, "restarts=2: from x itself every run is the same"),
     ],
 )
 def test_refuses_bad_arguments_by_name_and_value(arguments: dict[str, object], named: str) -> None:
