@@ -92,6 +92,20 @@ def test_figures_of_an_odd_set_are_those_of_one_process(case: str, results: Resu
     assert n == {"clean": 360, "FGSM": 360, "PGD": 101, "worst case": 101}
 
 
+def test_a_whole_evaluation_is_that_of_one_process(results: Results) -> None:
+    alone = ddp_cases.evaluated()
+    assert {row["name"]: row["n"] for row in alone["rows"]}["clean"] % 2 == 1
+    first, second = results("evaluated")
+    assert first == second
+    # Counts, and so every error and its interval, are exact; a probability depends on its batch by rounding.
+    for row, expected in zip(first["rows"], alone["rows"], strict=True):
+        for name, value in expected.items():
+            mean = name in ("confidence_on_mistakes", "wrong_class_probability")
+            assert row[name] == (pytest.approx(value, abs=1e-6) if mean else value), (expected["name"], name)
+    assert first["record"] == alone["record"]
+    assert first["tables"][1:] == alone["tables"][1:]
+
+
 def test_metrics_reduce_exactly(results: Results) -> None:
     alone = ddp_cases.metrics()
     assert alone["none"].isnan()

@@ -106,7 +106,8 @@ class RubbishTest(Evaluator):
             rate.update(module.loss_fn.probabilities(logits))
         assert rate is not None
         error = rate.compute().item()
-        module.log("_".join([f"{self.stage}/rubbish", *([] if kind == "gaussian" else [kind]), "error"]), error)
+        name = "_".join(["rubbish", *([] if kind == "gaussian" else [kind]), "error"])
+        module.log(f"{self.stage}/{name}", error, sync_dist=True)
         with rate.sync_context():
             taken, n = int(rate.taken.sum()), int(rate.total)
             confidence, classes = rate.confidence().item(), rate.classes().tolist()

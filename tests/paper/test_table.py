@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lightning.pytorch.loggers import CSVLogger
 
-from adv_lightning import PGD, AdversarialModule, AttackSuite
+from adv_lightning import PGD, AdversarialModule, AttackSuite, Report
 from adv_lightning.paper.table import BEGIN, END, replace_table, table
 from tests.conftest import ROOT
 from tests.helpers import batches, mlp, quiet_trainer
@@ -106,7 +106,7 @@ def test_a_net_built_in_python_and_an_attack_of_the_users_own_have_their_row(tmp
 def test_reads_what_a_test_run_writes(tmp_path: Path) -> None:
     suite, logger = AttackSuite(), CSVLogger(tmp_path)
     module = AdversarialModule(mlp(), PGD(0.3, steps=2))
-    quiet_trainer(callbacks=[suite], logger=logger).test(module, batches(1), verbose=False)
+    quiet_trainer(callbacks=[suite, Report()], logger=logger).test(module, batches(1), verbose=False)
     record = (Path(logger.log_dir) / "metrics.json").read_text(encoding="utf-8")
     (tmp_path / "run.json").write_text(record, encoding="utf-8")
     row = table(tmp_path).splitlines()[2]
