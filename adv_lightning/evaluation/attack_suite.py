@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -10,10 +9,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning import plots
-from adv_lightning.attacks import FGSM, PGD, Attack, ScaledGradient, SignNoise, input_gradient
+from adv_lightning.attacks import Attack, input_gradient
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.attacks.library import ExternalAttack
 from adv_lightning.callbacks.pictures import guess
+from adv_lightning.evaluation.beside import STEPS, added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
 from adv_lightning.evaluation.rows import class_name, mode, table_of
 from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table
@@ -22,9 +21,6 @@ from adv_lightning.masking import Check, masking_checks, verdict
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
 
-_STEPS = 40
-_MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-_LARGE = 0.5
 _SHOWN = 6
 
 
@@ -46,7 +42,7 @@ class AttackSuite(Evaluator):
             2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD of 10 steps and at eps 0.5, noise.
 
     Raises:
-        ValueError: max_samples is below 1, or an eps is no size.
+        ValueError: max_samples is below 1, an eps is no size, or an attack is named "clean" or "worst case".
     """
 
     def __init__(
@@ -58,6 +54,8 @@ class AttackSuite(Evaluator):
     ) -> None:
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
+        if taken := {"clean", "worst case", "worst_case"} & set(attacks or ()):
+            raise ValueError(f"attacks has {taken.pop()!r}, which names a row of its own: give it another name")
         self.attacks = attacks
         self.max_samples = max_samples
         self.eps = None if eps is None else [magnitude("eps", size) for size in eps]
@@ -66,14 +64,16 @@ class AttackSuite(Evaluator):
         self.checks: list[Check] = []
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
-        self._own = None if module.val_attack is None else type(module.val_attack).__name__
-        self._chosen = _default_attacks(module.val_attack) if self.attacks is None else self.attacks
+        self._chosen = default_attacks(module.val_attack) if self.attacks is None else self.attacks
         # With fewer examples than the module's own attack has, the same attack stands beside the others on these.
-        twins = [*self._chosen.values(), *([module.val_attack] if module.val_attack and not self.max_samples else [])]
-        self._attacks = self._chosen | _without_twins(self._added(module.val_attack), twins)
+        judging = [module.val_attack] if module.val_attack is not None and self.max_samples is None else []
+        self._attacks = joined(self._chosen, added_attacks(module.val_attack, self.eps, self.masking), judging)
+        self._own = None if module.val_attack is None else type(module.val_attack).__name__
+        if self._own in self._attacks:
+            self._own = f"own {self._own}"
         self._judged: dict[str, Judged] = {}
         self._classes = 0
-        self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
+        self._clean, self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(3))
         self._seen = 0
         self._pictures: list[Picture] = []
 
@@ -90,6 +90,7 @@ class AttackSuite(Evaluator):
             self._classes = number_of_classes(logits, module.loss_fn)
             self._prepare(self._classes, module)
         wrong = self._judged["clean"].update(logits, y, module.loss_fn)[:n].clone()
+        self._clean.update(wrong, torch.zeros_like(wrong))
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
             wrong[: len(own)] |= own
@@ -98,7 +99,7 @@ class AttackSuite(Evaluator):
         x, y = x[:n], y[:n]
         if first and module.val_attack is not None:
             x_adv = module.val_attack(module, x[:_SHOWN], y[:_SHOWN], loss_fn=module.loss)
-            self._picture(type(module.val_attack).__name__, trainer, module, x, x_adv, y)
+            self._picture(str(self._own), trainer, module, x, x_adv, y)
         for name, attack in self._attacks.items():
             x_adv = attack(module, x, y, loss_fn=module.loss)
             logits = module(x_adv)
@@ -132,24 +133,6 @@ class AttackSuite(Evaluator):
         names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
         self._judged = {name: Judged(classes).to(module.device) for name in names}
 
-    def _added(self, own: Attack | None) -> dict[str, Attack]:
-        """Return the attacks of `eps` and of `masking`."""
-        size, bounds = max_norm(own), getattr(own, "bounds", None)
-        sizes = self.eps
-        if sizes is None:
-            sizes = [factor * size for factor in _MULTIPLES] if self.masking and size else []
-        added: dict[str, Attack] = {}
-        for eps in sizes:
-            added |= {f"FGSM {eps:.4g}": FGSM(eps, bounds), f"PGD {eps:.4g}": PGD(eps, steps=_STEPS, bounds=bounds)}
-        if self.masking and size:
-            added |= {
-                f"PGD-10 {size:.4g}": PGD(size, steps=10, bounds=bounds),
-                f"PGD-{_STEPS} {size:.4g}": PGD(size, steps=_STEPS, bounds=bounds),
-                f"PGD {_LARGE:.4g}": PGD(_LARGE, steps=_STEPS, bounds=bounds),
-                f"SignNoise {size:.4g}": SignNoise(size, bounds),
-            }
-        return added
-
     def _picture(
         self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor
     ) -> None:
@@ -181,11 +164,11 @@ class AttackSuite(Evaluator):
             pictures=[*self._pictures, *self._curves(), *self._counts(trainer)],
         )
         if self.attacks is None and not self._chosen:
-            section.notes.append(_what_is_missing(module.val_attack))
+            section.notes.append(what_is_missing(module.val_attack))
         if self.masking:
             with self._gradients.sync_context():
                 zero = (int(self._gradients.errors), int(self._gradients.total))
-            self.checks = masking_checks(self.rows, zero)
+            self.checks = masking_checks(self._rows_of_same_examples(), zero)
             section.verdict = verdict(self.checks)
             section.notes.append(section.verdict)
             checks = [[check.name, check.outcome, check.words] for check in self.checks]
@@ -193,13 +176,19 @@ class AttackSuite(Evaluator):
             section.record["masking"] = {"verdict": section.verdict, "checks": [vars(check) for check in self.checks]}
         return section
 
+    def _rows_of_same_examples(self) -> list[dict[str, Any]]:
+        """Return what was found on the first `max_samples` examples."""
+        own = [] if self.max_samples is not None else [row for row in self.rows if row["name"] == self._own]
+        clean = {"name": "clean", "attack": None, **rate(self._clean)}
+        return [clean, *own, *(row for row in self.rows if row["name"] in self._attacks)]
+
     def _curves(self) -> list[Picture]:
         curves: dict[str, list[tuple[float, float, float, float, float | None]]] = {}
         for name in ("FGSM", "PGD"):
             rows = [
                 row
                 for row in self.rows
-                if row["attack"] and class_name(row["attack"]) == name and _steps(row) in (None, _STEPS)
+                if row["attack"] and class_name(row["attack"]) == name and _steps(row) in (None, STEPS)
             ]
             points = {row["attack"]["init_args"]["eps"]: row for row in reversed(rows)}
             if len(points) > 1:
@@ -208,7 +197,7 @@ class AttackSuite(Evaluator):
                     (eps, row["error"], *row["interval"], row["confidence_on_mistakes"])
                     for eps, row in sorted(points.items())
                 ]
-        caption = f"Error, with its interval at 95 %, and confidence on mistakes against eps; PGD takes {_STEPS} steps."
+        caption = f"Error, with its interval at 95 %, and confidence on mistakes against eps; PGD takes {STEPS} steps."
         return [Picture("error against eps", caption, lambda: plots.error_against_eps(curves))] if curves else []
 
     def _counts(self, trainer: Trainer) -> list[Picture]:
@@ -227,52 +216,6 @@ class AttackSuite(Evaluator):
             caption = "What the misclassified examples were taken for."
             pictures.append(Picture("mistakes by class", caption, lambda: plots.class_bars(classes, names)))
         return pictures
-
-
-def max_norm(attack: Attack | None) -> float | None:
-    """Return the size of an attack in the max norm, as far as it has one."""
-    if isinstance(attack, ExternalAttack):
-        eps, p = attack.ball() or (None, math.inf)
-        return eps if p == math.inf else None
-    eps = getattr(attack, "eps", None)
-    return eps if isinstance(eps, int | float) and not isinstance(attack, ScaledGradient) else None
-
-
-def _default_attacks(own: Attack | None) -> dict[str, Attack]:
-    eps, bounds = max_norm(own), getattr(own, "bounds", None)
-    if eps is None:
-        return {}
-    attacks: dict[str, Attack] = {}
-    if type(own) is not FGSM:
-        attacks["FGSM"] = FGSM(eps, bounds)
-    if not (type(own) is PGD and own.steps >= _STEPS):
-        attacks["PGD"] = PGD(eps, steps=_STEPS, bounds=bounds)
-    # The module's own attack has its row under the name of its class.
-    steps = {"FGSM": 1, "PGD": _STEPS}
-    return {f"{name}-{steps[name]}" if name == type(own).__name__ else name: attack for name, attack in attacks.items()}
-
-
-def _without_twins(added: dict[str, Attack], judging: list[Attack]) -> dict[str, Attack]:
-    """Leave out what judges already."""
-    known = [attack.config() for attack in judging]
-    kept: dict[str, Attack] = {}
-    for name, attack in added.items():
-        if attack.config() not in known:
-            known.append(attack.config())
-            kept[name] = attack
-    return kept
-
-
-def _what_is_missing(own: Attack | None) -> str:
-    if own is None:
-        return (
-            "No attack judged the network, so nothing is known of adversarial examples. Name one: "
-            "--model.val_attack=FGSM --model.val_attack.eps=0.1"
-        )
-    return (
-        f"{type(own).__name__} alone judged the network, and has no eps in the max norm at which FGSM and PGD "
-        "could stand beside it. Name attacks in callbacks.attack_suite.attacks"
-    )
 
 
 def _steps(row: dict[str, Any]) -> int | None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from adv_lightning import plots
 from adv_lightning.attacks import input_gradient
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.evaluation.attack_suite import max_norm
+from adv_lightning.evaluation.beside import max_norm
 from adv_lightning.evaluation.section import Evaluator, Picture, Section
 from adv_lightning.module import AdversarialModule
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from adv_lightning import plots
 from adv_lightning.attacks import FGSM
 from adv_lightning.data.seeding import mix_seed
-from adv_lightning.evaluation.attack_suite import max_norm
+from adv_lightning.evaluation.beside import max_norm
 from adv_lightning.evaluation.judged import number_of_classes
 from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, percent, percent_between
 from adv_lightning.metrics import RubbishRate, wilson_interval

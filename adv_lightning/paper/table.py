@@ -11,7 +11,6 @@ from statistics import mean, stdev
 from typing import Any
 
 DASH = "-"
-BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 PUBLISHED = {
     "mnist_maxout_plain": "clean 0.94, FGSM 89.4 (97.6)",
@@ -33,15 +32,16 @@ def table(results: Path) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("| --- ", "|---").replace("--- |", "---|")
 
 
-def replace_table(text: str, new: str) -> str:
-    """Return `text` with what stands between the two markers replaced by `new`.
+def replace_table(text: str, new: str, name: str = "results") -> str:
+    """Return `text` with what stands between the two markers of a name replaced by `new`.
 
     Raises:
         ValueError: a marker is missing.
     """
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"the markers {BEGIN} and {END} are not both there")
-    return f"{text[: text.index(BEGIN)]}{BEGIN}\n{new}\n{text[text.index(END) :]}"
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"the markers {begin} and {end} are not both there")
+    return f"{text[: text.index(begin)]}{begin}\n{new}\n{text[text.index(end) :]}"
 
 
 _COLUMNS = (
@@ -66,7 +66,7 @@ _RARE = ("judged on", "rubbish (conf.)", "mean activation")
 
 def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
     training, rows, data = record["training"], record["test"], record.get("data") or {}
-    clean = _first(rows)
+    clean = first_row(rows)
     assert clean is not None
     values = (
         f"`{name}`",
@@ -97,9 +97,9 @@ def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
             continue
         one = _row(name, group[0])
         spread = {
-            "clean": [_first(record["test"]) for record in group],
-            "FGSM (conf.)": [_first(record["test"], "FGSM") for record in group],
-            "PGD-40 (conf.)": [_first(record["test"], "PGD", steps=40) for record in group],
+            "clean": [first_row(record["test"]) for record in group],
+            "FGSM (conf.)": [first_row(record["test"], "FGSM") for record in group],
+            "PGD-40 (conf.)": [first_row(record["test"], "PGD", steps=40) for record in group],
         }
         figures = {column: _spread([row["error"] for row in rows if row]) for column, rows in spread.items()}
         sizes = [value for record in group for value in _activations(record.get("logged") or {}).values()]
@@ -181,7 +181,7 @@ def _whole(data: dict[str, Any]) -> str:
 
 def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -> str:
     """Return the figures of the first row under `attack` with these arguments, and of how many if not of `n`."""
-    row = _first(rows, attack, **arguments)
+    row = first_row(rows, attack, **arguments)
     if row is None:
         return DASH
     eps = (row["attack"].get("init_args") or {}).get("eps")
@@ -189,7 +189,7 @@ def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -
     return _rate(row) + size + ("" if row["n"] == n else f", n {row['n']}")
 
 
-def _first(rows: list[dict[str, Any]], attack: str | None = None, **arguments: Any) -> dict[str, Any] | None:
+def first_row(rows: list[dict[str, Any]], attack: str | None = None, **arguments: Any) -> dict[str, Any] | None:
     """Return the first row under `attack` with these arguments; with none, the clean one."""
     for row in rows:
         found = row["attack"]

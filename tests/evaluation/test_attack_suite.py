@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, AttackSuite, SingleStepAttack
 from adv_lightning.data import DigitsDataModule
+from adv_lightning.evaluation import attack_suite
 from tests.helpers import Batches, Snapshot, batches, mlp, quiet_trainer
 
 
@@ -356,6 +357,21 @@ def test_honest_gradients_are_not_flagged(kind: str, trained: dict[str, Adversar
     assert {check.outcome for check in suite.checks} == {"passed"}
 
 
+def test_checks_compare_the_same_examples(
+    trained: dict[str, AdversarialModule], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    suite = AttackSuite(masking=True, max_samples=100)
+    checks = attack_suite.masking_checks
+    monkeypatch.setattr(attack_suite, "masking_checks", lambda rows, zero: seen.extend(rows) or checks(rows, zero))
+    module = AdversarialModule(trained["plain"].backbone, FGSM(0.1))
+    quiet_trainer(callbacks=[suite]).test(module, datamodule=DigitsDataModule(), verbose=False)
+    assert {row["n"] for row in seen} == {100}
+    assert seen[0]["name"] == "clean"
+    assert FGSM(0.1).config() in [row["attack"] for row in seen]
+    assert [row["n"] for row in suite.rows[:2]] == [360, 360]
+
+
 def test_pictures_are_there_to_be_drawn(trained: dict[str, AdversarialModule]) -> None:
     _, suite = verdict_on(trained["plain"].backbone)
     assert suite.section is not None
@@ -366,3 +382,19 @@ def test_pictures_are_there_to_be_drawn(trained: dict[str, AdversarialModule]) -
     rows = {row["attack"]["init_args"]["eps"]: row["error"] for row in suite.rows if row["name"].startswith("FGSM")}
     line = pictures["error against eps"].axes[0].lines[0]
     assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) == rows | {0.0: suite.rows[0]["error"]}
+
+
+def test_an_attack_may_have_the_name_of_the_modules_own() -> None:
+    suite = AttackSuite({"FGSM": FGSM(0.05), "PGD 0.5": FGSM(0.07)}, eps=[0.5])
+    module, trainer = judged(suite)
+    assert suite.rows[1] == row_by_hand(module.backbone, "own FGSM", FGSM(0.3, bounds=(-2, 2)))
+    assert suite.rows[2] == row_by_hand(module.backbone, "FGSM", FGSM(0.05))
+    assert suite.rows[3] == row_by_hand(module.backbone, "PGD 0.5", FGSM(0.07))
+    assert suite.rows[5] == row_by_hand(module.backbone, "PGD 0.5 (added)", PGD(0.5, bounds=(-2, 2)))
+    assert trainer.callback_metrics["test/FGSM_error"].item() == pytest.approx(suite.rows[2]["error"])
+
+
+@pytest.mark.parametrize("name", ["clean", "worst case", "worst_case"])
+def test_a_name_of_a_row_of_its_own_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"attacks has '{name}', which names a row of its own"):
+        AttackSuite({name: FGSM(0.1)})

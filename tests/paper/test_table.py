@@ -10,9 +10,11 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from adv_lightning import PGD, AdversarialModule, AttackSuite, Report
-from adv_lightning.paper.table import BEGIN, END, replace_table, table
+from adv_lightning.paper.table import replace_table, table
 from tests.conftest import ROOT
 from tests.helpers import batches, mlp, quiet_trainer
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 @pytest.mark.parametrize(("file", "results"), [("README.md", "results"), ("docs/controls.md", "results/controls")])
