@@ -29,11 +29,11 @@ COMMANDS = [
     for line in block.splitlines()
     for command in line.split(" && ")
 ]
-CONTROLS = [
+PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("controls", "judging")}
+FURTHER = [
     shlex.split(line)[3:]
-    for block in re.findall(
-        r"```bash\n(.*?)```", (ROOT / "docs" / "controls.md").read_text(encoding="utf-8"), re.DOTALL
-    )
+    for page in PAGES.values()
+    for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     for line in block.splitlines()
 ]
 OURS = [shlex.split(command)[3:] for command in COMMANDS if command.startswith("python -m adv_lightning ")]
@@ -71,7 +71,10 @@ def test_the_two_commands_come_first_and_ci_runs_them() -> None:
     assert all(command in known or command.startswith("python -m adv_lightning ") for command in COMMANDS)
 
 
-@pytest.mark.parametrize("words", [*(words for words in OURS[1:] if "ddp" not in words), *CONTROLS], ids=" ".join)
+ALONE = [words for i, words in enumerate([*OURS[1:], *FURTHER]) if words not in [*OURS[1:], *FURTHER][:i]]
+
+
+@pytest.mark.parametrize("words", [words for words in ALONE if "ddp" not in words], ids=" ".join)
 def test_command(words: list[str], newcomer: Path) -> None:
     small = SHORT.get(words[0], [])
     if words[0] == "fit" and "configs/digits.yaml" not in words:
@@ -101,6 +104,27 @@ def test_python_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     exec(compile(BLOCKS[0], "README.md", "exec"), names)
     assert "PGD(" in capsys.readouterr().out
     assert names["module"].attack.eps == 0.1
+
+
+@pytest.mark.filterwarnings("ignore:The .* does not have many workers")
+def test_the_python_block_on_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", PAGES["judging"], re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "judging.md", "exec"), names)
+    assert len(names["callbacks"][0].checks) == 7
+    (report,) = tmp_path.rglob("report.html")
+    assert "Are gradients masked?" in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore:The .* does not have many workers")
+def test_the_suites_of_the_page_on_judging_are_valid(newcomer: Path) -> None:
+    suite, ensemble = re.findall(r"```yaml\n(.*?)```", PAGES["judging"], re.DOTALL)
+    best = "lightning_logs/version_0/checkpoints/best.ckpt"
+    (newcomer / "suite.yaml").write_text(suite.replace("other/best.ckpt", best).replace("steps: 100", "steps: 2"))
+    (newcomer / "ensemble.yaml").write_text(ensemble.replace("[a/best.ckpt, b/best.ckpt]", f"[{best}, {best}]"))
+    assert run(["test", "--ckpt_path", best, "--config=suite.yaml", "--callbacks.attack_suite.max_samples=4"]) == 0
+    assert run(["test", "--config=ensemble.yaml", "--data=DigitsDataModule"]) == 0
 
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")

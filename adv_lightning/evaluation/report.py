@@ -9,10 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import Environment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from PIL import Image
 
 from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.evaluation.attack_suite import AttackSuite
@@ -116,12 +118,12 @@ def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, 
     logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
     drawn: dict[str, bytes] = {}
     for picture in (picture for section in sections for picture in section.pictures):
-        figure = picture.draw()
-        drawn[picture.name] = _png(figure)
+        drawn[picture.name] = _png(picture.draw())
         name = "".join(c if c.isalnum() or c in "-." else "_" for c in picture.name)
         write_whole(folder / f"{name}.png", drawn[picture.name])
         if logger is not None:
-            logger.experiment.add_figure(f"report/{picture.name}", figure, global_step=trainer.global_step)
+            pixels = np.asarray(Image.open(io.BytesIO(drawn[picture.name])).convert("RGB"))
+            logger.experiment.add_image(f"report/{picture.name}", pixels, trainer.global_step, dataformats="HWC")
     return drawn
 
 

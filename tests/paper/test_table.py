@@ -10,6 +10,7 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from adv_lightning import PGD, AdversarialModule, AttackSuite, Report
+from adv_lightning.paper.judged import written
 from adv_lightning.paper.table import replace_table, table
 from tests.conftest import ROOT
 from tests.helpers import batches, mlp, quiet_trainer
@@ -22,6 +23,13 @@ def test_what_results_hold_is_shown(file: str, results: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     assert replace_table(text, table(ROOT / results)) == text, (
         f"stale: run python -m adv_lightning.paper.table --results {results} --write {file}"
+    )
+
+
+def test_the_page_on_judging_shows_what_results_hold() -> None:
+    page = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
+    assert written(page, ROOT / "results") == page, (
+        "stale: run python -m adv_lightning.paper.judged --write docs/judging.md"
     )
 
 
