@@ -69,10 +69,16 @@ def load_module(path: str | Path) -> AdversarialModule:
         )
     with suppress(ImportError):  # Lightning says what it looked for
         importlib.import_module(description["class_path"].rpartition(".")[0])
-    # A tensor made under inference mode cannot take part in autograd; building a network draws random weights.
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        module = AdversarialModule.load_from_checkpoint(path, map_location="cpu")
-        return module.eval().requires_grad_(False)
+    # A tensor made under inference mode cannot take part in autograd; building a network draws random weights, in
+    # torch's default dtype, which the precision of a trainer sets while it runs.
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            module = AdversarialModule.load_from_checkpoint(path, map_location="cpu")
+            return module.eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> list[str]:

@@ -185,9 +185,9 @@ class AdversarialCLI(LightningCLI):
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(*args, **kwargs)
-        if "test" in self._commands:
+        for command in {"test", "validate"} & self._commands.keys():
             # The table of the attack suite says the same, and more.
-            self._commands["test"].set_defaults({"verbose": False})
+            self._commands[command].set_defaults({"verbose": False})
 
     @property
     def _commands(self) -> dict[str, LightningArgumentParser]:
@@ -212,7 +212,11 @@ class AdversarialCLI(LightningCLI):
     def _remember(self, path: Path, parser: LightningArgumentParser) -> None:
         """Make what the checkpoint remembers the default, so that files and the command line win over it."""
         if not path.is_file():
-            parser.error(f"--ckpt_path={path}: there is no such file; give a checkpoint, or one of {', '.join(_WORDS)}")
+            inside = next(iter(sorted(path.rglob("*.ckpt"))), None) if path.is_dir() else None
+            found = "this is a folder" if path.is_dir() else "there is no such file"
+            parser.error(
+                f"--ckpt_path={path}: {found}; give a checkpoint{'' if inside is None else f', such as {inside}'}"
+            )
         try:
             checkpoint = read_checkpoint(path)
         except ValueError as error:
@@ -237,7 +241,7 @@ class AdversarialCLI(LightningCLI):
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it late
                 if isinstance(callback, HiddenPerturbation | L1Penalty):
                     callback.check(self.model)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, ImportError) as error:
             if not is_ours(error):
                 raise
             self._parser(self.subcommand).error(str(error), error)
@@ -257,8 +261,8 @@ class AdversarialCLI(LightningCLI):
         named = self._get(self.config_init, "callbacks").callbacks
         if not fitting or config.get("enable_checkpointing") is False:
             named = [callback for callback in named if not isinstance(callback, AdversarialCheckpoint)]
-        if self.subcommand == "test" and not any(isinstance(callback, AttackSuite) for callback in named):
-            self.config_init["test"]["verbose"] = True  # or nothing would be printed
+        if self.subcommand in ("test", "validate") and not any(isinstance(cb, AttackSuite) for cb in named):
+            self.config_init[self.subcommand]["verbose"] = True  # or nothing would be printed
         own = config.get("callbacks") or []
         own = own if isinstance(own, list) else [own]
         shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
@@ -303,7 +307,7 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         if words and words[0] == "compare":
             return compare(words[1:])
         return AdversarialCLI(args=args)
-    except (FileNotFoundError, ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError, TypeError, ImportError) as error:
         if not is_ours(error):
             raise
         sys.stderr.write(f"error: {error}\n")

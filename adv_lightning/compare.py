@@ -49,7 +49,7 @@ def compare(words: Sequence[str]) -> Comparison:
     seed_everything(config.seed_everything)
     try:
         init = parser.instantiate(config)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, ImportError) as error:
         if not is_ours(error):
             raise
         parser.error(str(error), error)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.checkpoints import load_module, names_of
-from adv_lightning.evaluation.record import circumstances, sha256, write_json
+from adv_lightning.evaluation.record import circumstances, sha256, write_json, write_whole
+from adv_lightning.evaluation.report import png_of, show_png
 from adv_lightning.evaluation.rows import describe
 from adv_lightning.evaluation.section import Section, Table, percent
 from adv_lightning.figures import share
@@ -148,8 +149,8 @@ class Comparison(LightningModule):
             return
         Section("comparison", tables=self._tables()).show()
         if directory is not None and self.trainer.loggers:
-            self._draw(Path(directory))
             write_json(self.record(), directory, "metrics.json")
+            self._draw(Path(directory))
             print(f"metrics.json and the pictures are in {directory}")
 
     def record(self) -> dict[str, Any]:
@@ -187,10 +188,11 @@ class Comparison(LightningModule):
             table = torch.tensor(values).view(len(rows), len(columns))
             title = f"{title}, {describe(self.attack.config())}"
             picture = heat_map(table, rows, columns, title, row_label="examples crafted on", column_label="judged")
-            picture.savefig(directory / f"transfer_{figure}.png")
+            png = png_of(picture)
+            write_whole(directory / f"transfer_{figure}.png", png)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
-                    logger.experiment.add_figure(f"transfer/{figure}", picture)
+                    show_png(logger, f"transfer/{figure}", png)
 
     def _tables(self) -> list[Table]:
         names, k = list(self.nets), len(self.nets)
@@ -199,8 +201,8 @@ class Comparison(LightningModule):
         matrices = [
             Table(title, ["crafted on", *names], [[row[0]["crafted_on"], *map(cell, row)] for row in rows])
             for title, cell in (
-                (f"Error [95 %], {under}", _error),
-                ("Mean confidence on mistakes", lambda cell: percent(cell["confidence_on_mistakes"])),
+                (f"Error [95 %] in percent, {under}", _error),
+                ("Mean confidence on mistakes in percent", lambda cell: percent(cell["confidence_on_mistakes"])),
             )
         ]
         every = k <= _MANY
@@ -215,7 +217,7 @@ class Comparison(LightningModule):
 
 def _error(cell: dict[str, Any]) -> str:
     low, high = cell["interval"]
-    return f"{percent(cell['error'])}\n[{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * cell['error']:.2f}\n[{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _agreement(row: dict[str, Any]) -> list[str]:

@@ -72,7 +72,7 @@ def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
         arguments = arguments_of(getattr(importlib.import_module(module), name))
         return (
             f"{owner.rsplit('.', 1)[-1]} takes no argument {found['name']!r}{_nearest(found['name'], arguments)}. "
-            f"It takes {', '.join(arguments)}"
+            + (f"It takes {', '.join(arguments)}" if arguments else "Give a class_path, and init_args below it")
         )
     if found := _NO_CLASS.search(line):
         known = list(_classes())
@@ -87,7 +87,8 @@ def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
         choices = re.findall(r"'([^']+)'", found["choices"])
         return f"there is no {found['name']!r}{_nearest(found['name'], choices)}; there are {', '.join(choices)}"
     if found := _REQUIRED.search(line):
-        hint = "; name a configuration, as in --config configs/digits.yaml" if _WHOLE.fullmatch(found["names"]) else ""
+        hint = "; name a configuration, as in --config configs/digits.yaml, or a checkpoint, as in --ckpt_path PATH"
+        hint = hint if _WHOLE.fullmatch(found["names"]) else ""
         return f"{found['names']} is not given{hint}"
     if found := _NO_FILE.search(line):
         path = Path(found["path"])

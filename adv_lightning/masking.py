@@ -21,6 +21,7 @@ _PGD = "PGD that can cross its ball (steps * step_size >= 2 * eps, or >= eps wit
 _MaxNorm = FGSM | PGD | TargetedFGSM | SignNoise | UniformNoise
 _MAX_NORM: dict[str, type[_MaxNorm]] = {k.__name__: k for k in (FGSM, PGD, TargetedFGSM, SignNoise, UniformNoise)}
 _BLIND = {"SignNoise", "UniformNoise", "GaussianNoise", "TargetedFGSM"}  # they do not look at the label
+_ATTACKING = {"PGD against FGSM", "more steps", "large eps", "transfer and noise"}
 _SHOWN = ("eps", "std", "angle", "norm", "target", "steps", "step_size", "restarts", "bounds", "member")
 
 
@@ -34,7 +35,7 @@ class Check:
 
 
 def masking_checks(
-    rows: Sequence[Mapping[str, Any]], zero_gradients: tuple[int, int] | None = None, large_eps: float = 0.5
+    rows: Sequence[Mapping[str, Any]], zero_gradients: tuple[int, int] | None = None, large_eps: float | None = 0.5
 ) -> list[Check]:
     """Look for signs of masked gradients.
 
@@ -47,7 +48,8 @@ def masking_checks(
         rows: Rows of results, in any order. Without an attack only "clean" counts; n 0 and eps 0 are passed over.
         zero_gradients: Number of examples whose whole input gradient is zero, and number of examples. None: unknown.
         large_eps: From this eps on PGD should err on nearly all, as a share of the range of the pixels: of an attack's
-            bounds, or else of [0, 1]. At half the range the ball of every input holds the same grey image.
+            bounds, or else of [0, 1]. At half the range the ball of every input holds the same grey image. None: the
+            inputs have no known range, and no eps is known to be large.
 
     Returns:
         The seven checks, always in the same order.
@@ -74,10 +76,10 @@ def verdict(checks: Sequence[Check]) -> str:
     rest = f"; {len(absent)} not run" if absent else ""
     if masked:
         first = f"Masked gradients: {', '.join(masked)} ({len(masked)} of {len(checks)} checks{rest})."
-    elif passed:
+    elif set(passed) & _ATTACKING:
         first = f"No sign of masked gradients in {len(passed)} check{'s' if len(passed) > 1 else ''}{rest}."
     else:
-        first = f"It is not known whether gradients are masked: no check has passed{rest}."
+        first = f"It is not known whether gradients are masked: no check of attacks has passed{rest}."
     return first + (f" Caution: {', '.join(cautions)}." if cautions else "")
 
 
@@ -143,8 +145,10 @@ def _more_steps(rows: list[_Row]) -> Check:
     return _compare("more steps", pairs, words, missing)
 
 
-def _large_eps(rows: list[_Row], large_eps: float) -> Check:
+def _large_eps(rows: list[_Row], large_eps: float | None) -> Check:
     name, nearly_all = "large eps", 0.95
+    if large_eps is None:
+        return Check(name, "not run", "The inputs lie outside [0, 1] and the attack has no bounds: no eps is large.")
     large = [row for row in _able(rows, "PGD") if row.share >= large_eps]
     if not large:
         return Check(name, "not run", f"There is no row of {_PGD} at eps >= {large_eps:g} of the pixels' range.")

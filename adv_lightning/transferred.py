@@ -16,7 +16,7 @@ class Transferred(Attack):
     """Crafts on the network in a checkpoint, for another to be judged (Goodfellow et al. 2015, sections 6 and 8).
 
     The model that it is called with is never asked: the attacker knows it only by its data. What is climbed is the
-    loss of the checkpoint's own module, in eval mode and in its own precision, not the `loss_fn` of the model judged.
+    loss of the checkpoint's own module, in eval mode and in float32, not the `loss_fn` of the model judged.
     The checkpoint is read when the attack is first called, and is kept out of every `state_dict`.
 
     Args:
@@ -39,8 +39,8 @@ class Transferred(Attack):
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         if not self._sources:
             self._sources.append(load_module(self.checkpoint))
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False):
             source = self._sources[0].to(x.device)
-        dtype = next((p.dtype for p in source.parameters()), x.dtype)
-        crafted: Tensor = self.attack(source, x.to(dtype), y, loss_fn=source.loss)
+            dtype = next((p.dtype for p in source.parameters()), x.dtype)
+            crafted: Tensor = self.attack(source, x.to(dtype), y, loss_fn=source.loss)
         return crafted.to(x.dtype)

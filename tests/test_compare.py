@@ -229,7 +229,7 @@ def test_the_command_records_all_that_its_figures_depend_on(
     assert record["transfer"] == comparison.errors
     assert record["agreement"] == comparison.agreements
     for row in record["transfer"]:
-        assert f"{row['error']:.2%}" in printed
+        assert f"{100 * row['error']:.2f}" in printed
     assert "FGSM(eps=0.1, bounds=None), n = 101, eval mode" in " ".join(printed.split())
     assert all((folder / f"transfer_{name}.png").read_bytes()[:4] == b"\x89PNG" for name in ("error", "confidence"))
     events = EventAccumulator(str(folder)).Reload()

@@ -447,7 +447,8 @@ def test_words_are_one_sentence_each() -> None:
 
 
 def some(*outcomes: Any) -> list[Check]:
-    return [Check(f"check {i}", outcome, "Words.") for i, outcome in enumerate(outcomes)]
+    names = ("more steps", "label leaking", "large eps")
+    return [Check(name, outcome, "Words.") for name, outcome in zip(names, outcomes, strict=False)]
 
 
 @pytest.mark.parametrize(
@@ -455,15 +456,20 @@ def some(*outcomes: Any) -> list[Check]:
     [
         (some("passed", "passed"), "No sign of masked gradients in 2 checks."),
         (some("passed", "not run", "not run"), "No sign of masked gradients in 1 check; 2 not run."),
-        (some("passed", "caution"), "No sign of masked gradients in 1 check. Caution: check 1."),
-        (some("masked", "passed", "masked"), "Masked gradients: check 0, check 2 (2 of 3 checks)."),
+        (some("passed", "caution"), "No sign of masked gradients in 1 check. Caution: label leaking."),
+        (some("masked", "passed", "masked"), "Masked gradients: more steps, large eps (2 of 3 checks)."),
         (
             some("masked", "caution", "not run"),
-            "Masked gradients: check 0 (1 of 3 checks; 1 not run). Caution: check 1.",
+            "Masked gradients: more steps (1 of 3 checks; 1 not run). Caution: label leaking.",
+        ),
+        (
+            some("not run", "passed"),
+            "It is not known whether gradients are masked: no check of attacks has passed; 1 not run.",
         ),
         (
             some("not run", "caution"),
-            "It is not known whether gradients are masked: no check has passed; 1 not run. Caution: check 1.",
+            "It is not known whether gradients are masked: no check of attacks has passed; 1 not run. "
+            "Caution: label leaking.",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
         logits = model(x)
         loss = loss_fn(logits, y)
         # A mean's small gradients would underflow in float16, and the sign of zero is zero.
-        scale = min(len(x) * 2**10, 2**15) if logits.dtype == torch.float16 else 1
+        scale = max(1, min(len(x) * 2**10, 2**15)) if logits.dtype == torch.float16 else 1
         (grad,), _ = gradients(loss, [x], scale=scale)
     return InputGradient(logits.detach(), loss.detach(), per_example(grad, len(x), scale))
 

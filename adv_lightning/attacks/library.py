@@ -95,7 +95,7 @@ def load(name: str) -> Any:
             warnings.simplefilter("ignore")
             return import_module(name)
     except ImportError as error:
-        raise ImportError(f"{name} is missing ({error}): pip install 'adv_lightning[attacks]'") from error
+        raise ImportError(f"{name} is missing ({error}): pip install 'adv_lightning[attacks]'") from None
 
 
 def check_name(what: str, name: str, known: Collection[str], owner: str) -> None:

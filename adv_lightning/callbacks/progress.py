@@ -28,6 +28,15 @@ class TimedProgressBar(RichProgressBar):
         super().__init__(**kwargs)
         self._drawn = -math.inf
 
+    def say(self, text: str | None) -> None:
+        """Show in the bar of validation or test what is being done; None: what stood there before."""
+        for task, before in (
+            (self.test_progress_bar_id, self.test_description),
+            (self.val_progress_bar_id, self.validation_description),
+        ):
+            if self.progress is not None and task is not None:
+                self.progress.update(task, description=text or before)
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,19 +10,22 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning import plots
-from adv_lightning.attacks import Attack, input_gradient
+from adv_lightning.attacks import FGSM, PGD, Attack, input_gradient
 from adv_lightning.attacks.base import magnitude
 from adv_lightning.callbacks.pictures import guess
 from adv_lightning.evaluation.beside import STEPS, added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
-from adv_lightning.evaluation.rows import class_name, mode, table_of
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table
+from adv_lightning.evaluation.rows import curve_of, key_of, mode, table_of
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, show
 from adv_lightning.figures import share
 from adv_lightning.masking import Check, masking_checks, verdict
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
 
 _SHOWN = 6
+_ROUNDING = 1e-6
+_TAKEN = {"clean", "worst_case", "adv", "rubbish", "rubbish_uniform", "rubbish_attacked", ""}
+"""What is logged as `test/<name>_error` already."""
 
 
 class AttackSuite(Evaluator):
@@ -29,8 +33,9 @@ class AttackSuite(Evaluator):
 
     An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
     beside it. Where nothing can stand beside the module's own attack, or there is none, a line says so. The
-    figures are logged as `test/<name>_error`, each error with its interval at 95 % (Wilson 1927). "Worst case" counts
-    an example as an error if it is misclassified clean or under any of the attacks.
+    figures are logged as `test/<name>_error`, blanks in a name as underscores, each error with its interval at 95 %
+    (Wilson 1927). "Worst case" counts an example as an error if it is misclassified clean, under the module's attack or
+    under one of `attacks`; those of `eps` and `masking` are other sizes, and do not count.
 
     Args:
         attacks: Attacks by name. Null: FGSM, and PGD of 40 steps, at the eps and bounds of the module's
@@ -39,10 +44,11 @@ class AttackSuite(Evaluator):
         eps: Judge under FGSM and PGD of 40 steps at each of these sizes too, numbers or fractions such as 8/255. Null:
             none, or with `masking` a quarter to twice the eps of the module's `val_attack`.
         masking: Add the attacks that tell whether gradients are masked, and give a verdict (Athalye, Carlini & Wagner
-            2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD of 10 steps and at eps 0.5, noise.
+            2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD of 10 steps, PGD at half the range
+            of the pixels, and noise.
 
     Raises:
-        ValueError: max_samples is below 1, an eps is no size, or an attack is named "clean" or "worst case".
+        ValueError: max_samples is below 1, an eps is no size, or an attack has a name that is taken, such as "clean".
     """
 
     def __init__(
@@ -54,8 +60,8 @@ class AttackSuite(Evaluator):
     ) -> None:
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
-        if taken := {"clean", "worst case", "worst_case"} & set(attacks or ()):
-            raise ValueError(f"attacks has {taken.pop()!r}, which names a row of its own: give it another name")
+        if taken := [name for name in attacks or () if key_of(name) in _TAKEN]:
+            raise ValueError(f"attacks has {taken[0]!r}, which names a figure of its own: give it another name")
         self.attacks = attacks
         self.max_samples = max_samples
         self.eps = None if eps is None else [magnitude("eps", size) for size in eps]
@@ -65,8 +71,9 @@ class AttackSuite(Evaluator):
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._chosen = default_attacks(module.val_attack) if self.attacks is None else self.attacks
+        limited = self.max_samples if self.stage == "test" else self.max_samples or module.val_attack_samples
         # With fewer examples than the module's own attack has, the same attack stands beside the others on these.
-        judging = [module.val_attack] if module.val_attack is not None and self.max_samples is None else []
+        judging = [] if module.val_attack is None or limited else [module.val_attack]
         self._attacks = joined(self._chosen, added_attacks(module.val_attack, self.eps, self.masking), judging)
         self._own = None if module.val_attack is None else type(module.val_attack).__name__
         if self._own in self._attacks:
@@ -74,6 +81,7 @@ class AttackSuite(Evaluator):
         self._judged: dict[str, Judged] = {}
         self._classes = 0
         self._clean, self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(3))
+        self._range = torch.tensor([math.inf, -math.inf], device=module.device)
         self._seen = 0
         self._pictures: list[Picture] = []
 
@@ -93,38 +101,48 @@ class AttackSuite(Evaluator):
         self._clean.update(wrong, torch.zeros_like(wrong))
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
+            if first and module.val_attack is not None and len(own):
+                few = _fooled_first(own)
+                x_adv = module.val_attack(module, x[few], y[few], loss_fn=module.loss)
+                self._picture(self._own, trainer, module, x[few], x_adv, y[few])
             wrong[: len(own)] |= own
         if n == 0:
             return
         x, y = x[:n], y[:n]
-        if first and module.val_attack is not None:
-            x_adv = module.val_attack(module, x[:_SHOWN], y[:_SHOWN], loss_fn=module.loss)
-            self._picture(str(self._own), trainer, module, x, x_adv, y)
         for name, attack in self._attacks.items():
+            show(trainer, name)
             x_adv = attack(module, x, y, loss_fn=module.loss)
-            logits = module(x_adv)
-            wrong |= self._judged[name].update(logits, y, module.loss_fn)
+            fooled = self._judged[name].update(module(x_adv), y, module.loss_fn)
+            if name in self._chosen:
+                wrong |= fooled
             if first and name in self._chosen:
-                self._picture(name, trainer, module, x, x_adv, y)
+                few = _fooled_first(fooled)
+                self._picture(name, trainer, module, x[few], x_adv[few], y[few])
+        show(trainer, None)
         self._worst.update(wrong, torch.zeros_like(wrong))
         if self.masking:
             grad = input_gradient(module, x, y, loss_fn=module.loss).grad.flatten(1)
             zero = ~grad.any(dim=1)
             self._gradients.update(zero, torch.zeros_like(zero))
+            self._range = torch.stack([torch.minimum(self._range[0], x.min()), torch.maximum(self._range[1], x.max())])
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         classes = trainer.strategy.broadcast(self._classes)
         if not self._judged:  # a process without an example still takes part in the sums
             self._prepare(classes, module)
-        self.rows = [self._judged["clean"].row("clean", None)]
+        clean, own = [self._judged["clean"].row("clean", None)], []
         if self._own is not None:
-            self.rows.append(self._judged[self._own].row(self._own, module.val_attack))
-        for name, attack in self._attacks.items():
-            row = self._judged[name].row(name, attack)
-            module.log(f"{self.stage}/{name}_error", row["error"], sync_dist=True)
-            self.rows.append(row)
-        judged = [row["name"] for row in self.rows[1:]]
-        if len(judged) > 1:
+            own = [self._judged[self._own].row(self._own, module.val_attack)]
+        others = [self._judged[name].row(name, attack) for name, attack in self._attacks.items()]
+        self._same = others[0]["n"] if others else clean[0]["n"]
+        # What was added for nothing, since the module's own attack turns out to have had no more examples.
+        twins = [(row["attack"], row["n"]) for row in own]
+        others = [row for row in others if row["name"] in self._chosen or (row["attack"], row["n"]) not in twins]
+        for row in others:
+            module.log(f"{self.stage}/{key_of(row['name'])}_error", row["error"], sync_dist=True)
+        self.rows = [*clean, *own, *others]
+        judged = [row["name"] for row in (*own, *others) if row["name"] in (self._own, *self._chosen)]
+        if len(judged) > 1 and all(row["n"] >= self._same for row in own):
             self.rows.append({"name": "worst case", "attack": None, "worst_of": judged, **rate(self._worst)})
             module.log(f"{self.stage}/worst_case_error", self.rows[-1]["error"], sync_dist=True)
         return self._section(trainer, module)
@@ -139,65 +157,65 @@ class AttackSuite(Evaluator):
         """Keep a few examples under an attack for a picture."""
         if not trainer.is_global_zero or x.dim() != 4 or x.shape[1] not in (1, 3):
             return
-        x, x_adv, y = (part[:_SHOWN].detach().clone() for part in (x, x_adv, y))
+        x, x_adv, y = (part.detach().clone() for part in (x, x_adv, y))
         guesses = [guess(module, inputs) for inputs in (x, x_adv)]
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         self._pictures.append(
             Picture(
                 f"examples under {name}",
-                f"The first examples clean, what {name} adds, and what comes of it, with the predicted class and its "
-                "probability; wrong ones are red.",
+                f"Examples of the first batch, first those that {name} gets misclassified: clean, what it adds, and "
+                "what comes of it, with the predicted class and its probability; wrong ones are red.",
                 lambda: plots.triptych(x, x_adv, y, guesses[0], guesses[1], names),
             )
         )
 
     def _section(self, trainer: Trainer, module: AdversarialModule) -> Section:
         stage = {"test": "Test", "val": "Validation"}[self.stage]
+        title = f"{stage}, model in {mode(module)} mode; in percent: error, confidence on mistakes, on wrong classes"
         section = Section(
             "Under attack",
             "Error with its interval at 95 % (Wilson); conf. is the mean largest probability of the misclassified "
             "examples, wrong the mean probability that these give to all wrong classes together. Eps is in the units "
             "of the input; bounds are those to which the result is clipped. Worst case counts an example that is "
-            "misclassified in any of the rows.",
-            tables=[table_of(f"{stage}, model in {mode(module)} mode; in percent", self.rows)],
+            "misclassified clean, under the model's own attack or under one of those that were asked for by name.",
+            tables=[table_of(title, self.rows)],
             rows=self.rows,
             pictures=[*self._pictures, *self._curves(), *self._counts(trainer)],
         )
         if self.attacks is None and not self._chosen:
             section.notes.append(what_is_missing(module.val_attack))
         if self.masking:
-            with self._gradients.sync_context():
-                zero = (int(self._gradients.errors), int(self._gradients.total))
-            self.checks = masking_checks(self._rows_of_same_examples(), zero)
-            section.verdict = verdict(self.checks)
-            section.notes.append(section.verdict)
-            checks = [[check.name, check.outcome, check.words] for check in self.checks]
-            section.tables.append(Table("Are gradients masked?", ["check", "outcome", "what was found"], checks, True))
-            section.record["masking"] = {"verdict": section.verdict, "checks": [vars(check) for check in self.checks]}
+            self._check(trainer, section, getattr(module.val_attack, "bounds", None))
         return section
+
+    def _check(self, trainer: Trainer, section: Section, bounds: tuple[float, float] | None) -> None:
+        """Look for masked gradients."""
+        with self._gradients.sync_context():
+            zero = (int(self._gradients.errors), int(self._gradients.total))
+        ends = [-self._range[0], self._range[1]]
+        lowest, highest = (float(trainer.strategy.reduce(end, reduce_op="max")) for end in ends)
+        # Elsewhere than in [0, 1] nobody says what a large perturbation is, but the bounds.
+        pixels = bounds is not None or (lowest <= _ROUNDING and highest <= 1 + _ROUNDING)
+        self.checks = masking_checks(self._rows_of_same_examples(), zero, 0.5 if pixels else None)
+        section.verdict = verdict(self.checks)
+        section.notes.append(section.verdict)
+        checks = [[check.name, check.outcome, check.words] for check in self.checks]
+        section.tables.append(Table("Are gradients masked?", ["check", "outcome", "what was found"], checks, True))
+        section.record["masking"] = {"verdict": section.verdict, "checks": [vars(check) for check in self.checks]}
 
     def _rows_of_same_examples(self) -> list[dict[str, Any]]:
         """Return what was found on the first `max_samples` examples."""
-        own = [] if self.max_samples is not None else [row for row in self.rows if row["name"] == self._own]
-        clean = {"name": "clean", "attack": None, **rate(self._clean)}
-        return [clean, *own, *(row for row in self.rows if row["name"] in self._attacks)]
+        clean = {**self.rows[0], **rate(self._clean)}
+        return [clean, *(row for row in self.rows[1:] if row["n"] == self._same and "worst_of" not in row)]
 
     def _curves(self) -> list[Picture]:
-        curves: dict[str, list[tuple[float, float, float, float, float | None]]] = {}
-        for name in ("FGSM", "PGD"):
-            rows = [
-                row
-                for row in self.rows
-                if row["attack"] and class_name(row["attack"]) == name and _steps(row) in (None, STEPS)
-            ]
-            points = {row["attack"]["init_args"]["eps"]: row for row in reversed(rows)}
-            if len(points) > 1:
-                points[0.0] = self.rows[0]
-                curves[name] = [
-                    (eps, row["error"], *row["interval"], row["confidence_on_mistakes"])
-                    for eps, row in sorted(points.items())
-                ]
-        caption = f"Error, with its interval at 95 %, and confidence on mistakes against eps; PGD takes {STEPS} steps."
+        clean, *rows = self._rows_of_same_examples()
+        found = {"FGSM": curve_of(FGSM, clean, rows), "PGD": curve_of(PGD, clean, rows)}
+        curves = {name: points for name, points in found.items() if len(points) > 2}
+        caption = (
+            f"Error, with its interval at 95 %, and confidence on mistakes against eps on {self._same} examples; PGD "
+            f"takes {STEPS} steps."
+        )
         return [Picture("error against eps", caption, lambda: plots.error_against_eps(curves))] if curves else []
 
     def _counts(self, trainer: Trainer) -> list[Picture]:
@@ -213,11 +231,11 @@ class AttackSuite(Evaluator):
             )
         ]
         if classes:
-            caption = "What the misclassified examples were taken for."
+            caption = "What the misclassified examples were taken for; dashed, where all classes would be equal."
             pictures.append(Picture("mistakes by class", caption, lambda: plots.class_bars(classes, names)))
         return pictures
 
 
-def _steps(row: dict[str, Any]) -> int | None:
-    steps: int | None = row["attack"]["init_args"].get("steps")
-    return steps
+def _fooled_first(fooled: Tensor) -> Tensor:
+    """Return the numbers of a few examples, first those that are misclassified."""
+    return (~fooled).long().sort(stable=True).indices[:_SHOWN]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 
-from adv_lightning.attacks import FGSM, PGD, Attack, ScaledGradient, SignNoise
+from adv_lightning.attacks import FGSM, PGD, Attack, SignNoise
 from adv_lightning.attacks.library import ExternalAttack
 
 STEPS = 40
 _MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-_LARGE = 0.5
+_LARGE = 0.5  # of the range of the pixels
 
 
 def max_norm(attack: Attack | None) -> float | None:
@@ -18,7 +18,15 @@ def max_norm(attack: Attack | None) -> float | None:
         eps, p = attack.ball() or (None, math.inf)
         return eps if p == math.inf else None
     eps = getattr(attack, "eps", None)
-    return eps if isinstance(eps, int | float) and not isinstance(attack, ScaledGradient) else None
+    return eps if isinstance(eps, int | float) and getattr(attack, "norm", "Linf") in ("Linf", math.inf) else None
+
+
+def left_out(key: str) -> str:
+    """Say that something is left out, for want of a size."""
+    return (
+        f"Left out: the module's val_attack has no eps in the max norm to take the size from. Give {key}, or an attack "
+        "such as --model.val_attack=FGSM --model.val_attack.eps=0.1."
+    )
 
 
 def default_attacks(own: Attack | None) -> dict[str, Attack]:
@@ -45,6 +53,7 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
         masking: Whether there will be checks.
     """
     size, bounds = max_norm(own), getattr(own, "bounds", None)
+    large = _LARGE * (1 if bounds is None else bounds[1] - bounds[0])
     if eps is None:
         eps = [factor * size for factor in _MULTIPLES] if masking and size else []
     added: dict[str, Attack] = {}
@@ -52,9 +61,10 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
         added |= {f"FGSM {each:.4g}": FGSM(each, bounds), f"PGD {each:.4g}": PGD(each, steps=STEPS, bounds=bounds)}
     if masking and size:
         added |= {
-            f"PGD-10 {size:.4g}": PGD(size, steps=10, bounds=bounds),
+            # In ten steps it can cross the ball, too.
+            f"PGD-10 {size:.4g}": PGD(size, step_size=size / 4, steps=10, bounds=bounds),
             f"PGD-{STEPS} {size:.4g}": PGD(size, steps=STEPS, bounds=bounds),
-            f"PGD {_LARGE:.4g}": PGD(_LARGE, steps=STEPS, bounds=bounds),
+            f"PGD {large:.4g}": PGD(large, steps=STEPS, bounds=bounds),
             f"SignNoise {size:.4g}": SignNoise(size, bounds),
         }
     return added

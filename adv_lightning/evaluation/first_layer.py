@@ -49,7 +49,8 @@ class FirstLayer(Evaluator):
         name, layer, weights = found
         spread = locality(weights).nanmedian().item()
         text = (
-            f"{len(weights)} filters of {name}, of {' x '.join(map(str, weights.shape[1:]))}. Spread, the root mean "
+            f"{len(weights)} filter{'s' if len(weights) > 1 else ''} of layer {name}, of "
+            f"{' x '.join(map(str, weights.shape[1:]))}. Spread, the root mean "
             "square distance of a filter's energy from its centre, in pixels; the less, the more local: median "
             f"{spread:.2f}."
         )
@@ -70,7 +71,7 @@ class FirstLayer(Evaluator):
         self, layer: nn.Module, weights: Tensor, trainer: Trainer, module: AdversarialModule
     ) -> list[Picture]:
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        if _is_linear(layer, module.backbone):
+        if _is_linear(layer, module):
             titles = names if names is not None and len(names) == len(weights) else None
             caption = "The weights of each class, and their sign."
             return [Picture("weights and sign", caption, lambda: plots.weights_and_sign(weights, titles))]
@@ -106,7 +107,7 @@ def by_unit(layer: nn.Module, weights: Tensor) -> Tensor:
     return weights.view(layer.pieces, layer.units, *weights.shape[1:]).transpose(0, 1).flatten(0, 1)
 
 
-def _is_linear(layer: nn.Module, backbone: nn.Module) -> bool:
-    """Whether the layer is all that the network has, and its outputs are the logits."""
+def _is_linear(layer: nn.Module, module: nn.Module) -> bool:
+    """Whether the layer is all that there is, and its outputs are the logits."""
     own = {id(p) for p in layer.parameters()}
-    return type(layer) is nn.Linear and all(id(p) in own for p in backbone.parameters())
+    return type(layer) is nn.Linear and all(id(p) in own for p in module.parameters())

@@ -11,10 +11,11 @@ from torch import Tensor
 from adv_lightning import plots
 from adv_lightning.attacks.base import gradients, gradients_enabled, magnitude
 from adv_lightning.data.seeding import mix_seed
-from adv_lightning.evaluation.beside import max_norm
+from adv_lightning.evaluation.beside import left_out, max_norm
 from adv_lightning.evaluation.judged import number_of_classes
+from adv_lightning.evaluation.rows import mode
 from adv_lightning.evaluation.rubbish_test import CHUNK
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, percent, percent_between
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, rate_with_interval
 from adv_lightning.metrics import wilson_interval
 from adv_lightning.module import AdversarialModule
 
@@ -33,13 +34,14 @@ class Fooling(Evaluator):
 
     Args:
         samples: Draws for each class and each of the two steps, at least 1.
-        eps: Size of the step along the sign, in the units of the input. Null: that of the module's `val_attack`.
+        eps: Size of the step along the sign, in the units of the input. Null: that of the module's `val_attack`; where
+            that has none in the max norm, nothing is made.
         gradient_eps: What the step along the gradient multiplies it by.
         threshold: In [0, 1].
         max_draws: Give up generating an image of a class after so many draws, at least 1.
 
     Raises:
-        ValueError: a number is out of range; in the test, eps is null and the module's attack has none in the max norm.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -64,26 +66,28 @@ class Fooling(Evaluator):
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._shape: torch.Size | None = None
         eps = max_norm(module.val_attack) if self.eps is None else self.eps
-        if eps is None:
-            raise ValueError("Fooling: eps is null and the module's val_attack has no eps in the max norm: give eps")
-        self._sizes = {"sign": eps, "gradient": self.gradient_eps}
+        self._sizes = None if eps is None else {"sign": eps, "gradient": self.gradient_eps}
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
         self._shape = x.shape[1:]
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         self._shape = trainer.strategy.broadcast(self._shape)
+        if self._sizes is None:
+            return Section("Fooling images", left_out("callbacks.fooling.eps"))
         if self._shape is None:  # no example was there to tell
             return Section("Fooling images")
         with torch.inference_mode():
             blank = trainer.precision_plugin.convert_input(torch.zeros(1, *self._shape)).to(module.device)
             classes = number_of_classes(module(blank), module.loss_fn)
-        counts = self._count(classes, trainer, module)
+        counts = self._count(classes, self._sizes, trainer, module)
         found: dict[str, Any] = {
             name: {
                 "eps": self._sizes[name],
                 "success": [count / self.samples for count in counts[i]],
+                "interval": [list(wilson_interval(count, self.samples)) for count in counts[i]],
                 "mean": sum(counts[i]) / (self.samples * classes),
+                "mean_interval": list(wilson_interval(sum(counts[i]), self.samples * classes)),
             }
             for i, name in enumerate(_STEPS)
         }
@@ -91,19 +95,18 @@ class Fooling(Evaluator):
             module.log(f"{self.stage}/fooling_{name}", figures["mean"], sync_dist=True)
         # Every process has the same draws, and needs none of the others' for this.
         generated = [
-            generate(module, k, blank.shape[1:], self._sizes["sign"], self.threshold, self.max_draws)
-            for k in range(classes)
+            generate(module, k, blank, self._sizes["sign"], self.threshold, self.max_draws) for k in range(classes)
         ]
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         named = [str(k) if names is None else names[k] for k in range(classes)]
-        means = ", ".join(f"{name} {percent(figures['mean'])}" for name, figures in found.items())
+        means = (f"{name} {rate_with_interval(f['mean'], f['mean_interval'])}" for name, f in found.items())
         return Section(
             "Fooling images",
             f"{self.samples} draws from N(0, I) for each class and step; a success is a probability of the class of at "
-            f"least {self.threshold:g} after one step. Model in eval mode; draws seeded by 0; not clipped.",
-            tables=[self._table(named, counts, generated)],
-            notes=[f"Mean success: {means}"],
-            pictures=self._pictures(found, generated, named, module),
+            f"least {self.threshold:g} after one step. Model in {mode(module)} mode; draws seeded by 0; not clipped.",
+            tables=[self._table(named, found, generated)],
+            notes=[f"Mean success in percent: {', '.join(means)}"],
+            pictures=_pictures(found, generated, named, module, self.threshold),
             record={
                 "fooling": {
                     "n": self.samples,
@@ -116,7 +119,9 @@ class Fooling(Evaluator):
             },
         )
 
-    def _count(self, classes: int, trainer: Trainer, module: AdversarialModule) -> list[list[int]]:
+    def _count(
+        self, classes: int, sizes: dict[str, float], trainer: Trainer, module: AdversarialModule
+    ) -> list[list[int]]:
         """Return the number of successes of each step and class, over all processes."""
         counts = torch.zeros(len(_STEPS), classes, dtype=torch.int64, device=module.device)
         work = [(k, i) for k in range(classes) for i in range(-(-self.samples // CHUNK))]
@@ -124,58 +129,53 @@ class Fooling(Evaluator):
             z = draws(min(CHUNK, self.samples - i * CHUNK), self._shape or torch.Size([]), k, i)
             z = trainer.precision_plugin.convert_input(z).to(module.device)
             for j, direction in enumerate(_STEPS):
-                x = fooling_step(module, z, k, self._sizes[direction], direction)
+                x = fooling_step(module, z, k, sizes[direction], direction)
                 counts[j, k] += (class_probability(module, x, k) >= self.threshold).sum()
         total: Tensor = trainer.strategy.reduce(counts, reduce_op="sum")
         summed: list[list[int]] = total.long().tolist()
         return summed
 
-    def _table(self, named: list[str], counts: list[list[int]], generated: list[Generated]) -> Table:
-        columns = [
-            "class",
-            *(f"{name}, eps {self._sizes[name]:.4g}" for name in _STEPS),
-            "95 % of sign",
-            "draws needed",
-        ]
+    def _table(self, named: list[str], found: dict[str, Any], generated: list[Generated]) -> Table:
+        columns = ["class", *(f"{name}, eps {figures['eps']:.4g}" for name, figures in found.items()), "draws needed"]
         return Table(
-            "Fooling images, success of one step",
+            "Fooling images: success of one step in percent [95 %]",
             columns,
             [
                 [
                     name,
-                    *(percent(count[k] / self.samples) for count in counts),
-                    percent_between(wilson_interval(counts[0][k], self.samples)),
+                    *(rate_with_interval(f["success"][k], f["interval"][k]) for f in found.values()),
                     str(generated[k].draws) if generated[k].succeeded else f"none in {self.max_draws}",
                 ]
                 for k, name in enumerate(named)
             ],
         )
 
-    def _pictures(
-        self, found: dict[str, Any], generated: list[Generated], named: list[str], module: AdversarialModule
-    ) -> list[Picture]:
-        images = torch.cat([one.image for one in generated]).float().cpu()
-        if images.dim() != 4 or images.shape[1] not in (1, 3):
-            return []
-        success = found["sign"]["success"]
-        hardest = success.index(min(success))
-        z = draws(_SHOWN, images.shape[1:], hardest, 0).to(generated[0].image)
-        x = fooling_step(module, z, hardest, self._sizes["sign"], "sign")
-        boxed = (class_probability(module, x, hardest) >= self.threshold).tolist()
-        shown = x.float().cpu()
-        return [
-            Picture(
-                "fooling images",
-                "An image of each class, generated by drawing and stepping until it succeeds; framed if it did.",
-                lambda: plots.image_grid(images, [one.succeeded for one in generated], named),
-            ),
-            Picture(
-                "fooling images of the hardest class",
-                f"One step from each of {_SHOWN} draws towards {named[hardest]}, the class of least success; "
-                "successes are framed (figure 5 of the paper).",
-                lambda: plots.image_grid(shown, boxed),
-            ),
-        ]
+
+def _pictures(
+    found: dict[str, Any], generated: list[Generated], named: list[str], module: AdversarialModule, threshold: float
+) -> list[Picture]:
+    images = torch.cat([one.image for one in generated]).float().cpu()
+    if images.dim() != 4 or images.shape[1] not in (1, 3):
+        return []
+    success, eps = found["sign"]["success"], found["sign"]["eps"]
+    hardest = success.index(min(success))
+    z = draws(_SHOWN, images.shape[1:], hardest, 0).to(generated[0].image)
+    x = fooling_step(module, z, hardest, eps)
+    boxed = (class_probability(module, x, hardest) >= threshold).tolist()
+    shown = x.float().cpu()
+    return [
+        Picture(
+            "fooling images",
+            "An image of each class, generated by drawing and stepping until it succeeds; framed if it did.",
+            lambda: plots.image_grid(images, [one.succeeded for one in generated], named),
+        ),
+        Picture(
+            "fooling images of the hardest class",
+            f"One step from each of {_SHOWN} draws towards {named[hardest]}, the class of least success; successes are "
+            "framed (figure 5 of the paper).",
+            lambda: plots.image_grid(shown, boxed),
+        ),
+    ]
 
 
 class Generated(NamedTuple):
@@ -189,7 +189,7 @@ class Generated(NamedTuple):
 def generate(
     module: AdversarialModule,
     target: int,
-    shape: torch.Size,
+    like: Tensor,
     eps: float,
     threshold: float = 0.5,
     max_draws: int = 1000,
@@ -200,7 +200,7 @@ def generate(
     Args:
         module: The network, in eval mode, with the loss that says what its probabilities are.
         target: The class, counted from 0.
-        shape: Of one image.
+        like: Any image, [1, ...], whose shape, dtype and device those generated have.
         eps: Size of the step along the sign of the gradient, in the units of the input.
         threshold: In [0, 1].
         max_draws: Give up after so many, and return the last.
@@ -209,9 +209,8 @@ def generate(
     Returns:
         The image, [1, ...], the number of draws, and whether the last succeeded.
     """
-    like = next(module.parameters())
     for i in range(-(-max_draws // CHUNK)):
-        z = draws(min(CHUNK, max_draws - i * CHUNK), shape, target, i, seed).to(like)
+        z = draws(min(CHUNK, max_draws - i * CHUNK), like.shape[1:], target, i, seed).to(like)
         x = fooling_step(module, z, target, eps)
         hits = (class_probability(module, x, target) >= threshold).nonzero()
         if len(hits):

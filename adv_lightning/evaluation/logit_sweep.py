@@ -11,7 +11,7 @@ from torch import Tensor
 from adv_lightning import plots
 from adv_lightning.attacks import input_gradient
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.evaluation.beside import max_norm
+from adv_lightning.evaluation.beside import left_out, max_norm
 from adv_lightning.evaluation.section import Evaluator, Picture, Section
 from adv_lightning.module import AdversarialModule
 
@@ -25,13 +25,12 @@ class LogitSweep(Evaluator):
     those classified correctly are framed. The share of the line that is classified correctly goes to the record.
 
     Args:
-        limit: Largest eps, in the units of the input. Null: 40 times that of the module's `val_attack`, which for the
-            paper's 0.25 is 10.
+        limit: Largest eps, in the units of the input; the paper's figure goes to 10. Null: 10 times that of the
+            module's `val_attack`; where that has none in the max norm, the sweep is left out.
         points: Number of eps, at least 49.
 
     Raises:
-        ValueError: limit is no size above 0, or points is below 49; in the test, limit is null and the module's attack
-            has no eps in the max norm.
+        ValueError: limit is no size above 0, or points is below 49.
     """
 
     def __init__(self, limit: float | str | None = None, points: int = 201) -> None:
@@ -43,16 +42,11 @@ class LogitSweep(Evaluator):
         self.points = points
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
-        eps = max_norm(module.val_attack)
-        if self.limit is None and not eps:
-            raise ValueError(
-                "LogitSweep: limit is null and the module's val_attack has no eps in the max norm: give limit"
-            )
-        self._limit = 40 * (eps or 0.0) if self.limit is None else self.limit
+        self._limit = 10 * (max_norm(module.val_attack) or 0.0) if self.limit is None else self.limit
         self._found: tuple[Tensor, Tensor, Tensor, int] | None = None
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
-        if self._found is not None or not trainer.is_global_zero:
+        if self._found is not None or not trainer.is_global_zero or not self._limit:
             return
         eps = torch.linspace(-self._limit, self._limit, self.points)
         inputs, logits = logit_sweep(module, x[:1], y[:1], eps)
@@ -61,6 +55,8 @@ class LogitSweep(Evaluator):
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         title = "Logits against eps"
+        if not self._limit:
+            return Section(title, left_out("callbacks.logit_sweep.limit"))
         if self._found is None:  # not on the first process
             return Section(title)
         inputs, logits, correct, y = self._found
@@ -68,25 +64,25 @@ class LogitSweep(Evaluator):
         few = torch.linspace(0, self.points - 1, _STRIP).round().long()
         names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
         share = correct.float().mean().item()
-        pictures = []
         if inputs.dim() == 4 and inputs.shape[1] in (1, 3):
             caption = (
                 "Logits of the first example, and inputs on the line from upper left, negative eps, to lower right; "
                 "those classified correctly are framed (figure 4 of the paper)."
             )
-            pictures.append(
-                Picture(
-                    "logits against eps",
-                    caption,
-                    lambda: plots.logit_sweep(eps, logits, inputs[few], eps[few], correct[few], y, names),
-                )
-            )
+            images = inputs[few]
+        else:
+            caption, images = "Logits of the first example. The inputs are no images, so none are shown.", None
+        picture = Picture(
+            "logits against eps",
+            caption,
+            lambda: plots.logit_sweep(eps, logits, images, eps[few], correct[few], y, names),
+        )
         return Section(
             title,
             f"The first example, of class {y if names is None else names[y]}, along x + eps * sign(dJ/dx), "
             f"eps from {-self._limit:g} to {self._limit:g} at {self.points} points, not clipped. It is classified "
             f"correctly on {share:.1%} of them.",
-            pictures=pictures,
+            pictures=[picture],
             record={"logit_sweep": {"limit": self._limit, "points": self.points, "target": y, "correct": share}},
         )
 
@@ -105,6 +101,6 @@ def logit_sweep(module: AdversarialModule, x: Tensor, y: Tensor, eps: Tensor) ->
     """
     direction = input_gradient(module, x, y, loss_fn=module.loss).grad.sign()
     steps = eps.to(x).view(-1, *[1] * (x.dim() - 1))
-    inputs = x.detach() + steps * direction
+    inputs = x.detach() + steps * direction.to(x.dtype)
     with torch.no_grad():
-        return inputs, module(inputs).detach()
+        return inputs, module(inputs).detach().view(len(eps), -1)

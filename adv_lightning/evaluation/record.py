@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 from contextlib import suppress
@@ -44,7 +45,7 @@ def test_record(trainer: Trainer, module: AdversarialModule, stage: str, rows: l
     training = _training(trainer)
     return {
         stage: rows,
-        # What callbacks have logged in this test; the module's own figures stand in the rows.
+        # What the module and callbacks have logged.
         "logged": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
         "training": training,
         "seed": training["seed"],
@@ -80,7 +81,17 @@ def _versions() -> dict[str, str]:
 
 def write_json(record: dict[str, Any], directory: str | Path, name: str) -> None:
     """Write `record` to `directory`/`name`, whole or not at all."""
-    write_whole(Path(directory) / name, (json.dumps(record, indent=2, default=str) + "\n").encode())
+    text = json.dumps(_finite(record), indent=2, default=str, allow_nan=False)
+    write_whole(Path(directory) / name, f"{text}\n".encode())
+
+
+def _finite(value: Any) -> Any:
+    """Return what JSON can say: null for a number that is not finite."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: Path, content: bytes) -> None:

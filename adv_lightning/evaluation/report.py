@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-import json
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import yaml
 from jinja2 import Environment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -27,14 +28,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 110
+_LETTERS = 80  # of a file's name, which is made of an attack's
+_LINES = 60  # of a network's description
 
 
 class Report(Callback):
     """Writes what `test` or `validate` found into the run's directory.
 
-    `metrics.json` has every figure with n, interval and attack, and model, data, seed, checkpoint with its SHA-256,
+    `metrics.json` has every rate with n, interval and attack, and model, data, seed, checkpoint with its SHA-256,
     machine and versions. With `html`, the pictures are drawn: as PNG files in `pictures`, in TensorBoard, and in
-    `report.html`, a page with tables, pictures and verdict that needs no network. Without a logger nothing is written.
+    `report.html`, a page with tables, pictures and verdict that needs no network. What `validate` found goes to
+    `metrics_val.json`, `report_val.html` and `pictures_val`. Without a logger nothing is written.
 
     Args:
         html: Draw the pictures and write the page.
@@ -72,34 +76,55 @@ class Report(Callback):
         record = test_record(trainer, module, stage, rows)
         for section in sections:
             record |= section.record
-        directory = Path(self._directory)
-        write_json(record, directory, "metrics.json")
+        directory, suffix = Path(self._directory), "" if stage == "test" else f"_{stage}"
+        write_json(record, directory, f"metrics{suffix}.json")
         if self.html:
-            pictures = _draw(sections, directory / "pictures", trainer)
-            write_whole(directory / "report.html", page(record, sections, pictures).encode())
-            print(f"The report is {directory / 'report.html'}")
+            pictures = _draw(sections, directory / f"pictures{suffix}", trainer)
+            path = directory / f"report{suffix}.html"
+            write_whole(path, page(record, sections, pictures, str(module.backbone)).encode())
+            print(f"The report is {path}")
 
 
-def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, bytes]) -> str:
+def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, bytes], network: str = "") -> str:
     """Return the report as one HTML page.
 
     Args:
         record: What metrics.json holds.
         sections: In the order of the page.
         pictures: PNG files by the names of the sections' pictures.
+        network: The network in words, of however many lines.
     """
     source = files("adv_lightning.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
     encoded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    plain = json.loads(json.dumps(record, default=str))
-    return template.render(record=plain, sections=sections, pictures=encoded, versions=versions)
+    settings = {name: yaml.safe_dump(_plain(record[name]), sort_keys=False) for name in ("model", "data")}
+    return template.render(
+        record=record,
+        sections=sections,
+        pictures=encoded,
+        versions=versions,
+        settings=settings,
+        network="\n".join(network.splitlines()[:_LINES]),
+        made=datetime.now().strftime("%d %B %Y"),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return what YAML can say of settings, without what Lightning keeps for itself."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items() if not str(k).startswith("_") or k == "_class_path"}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
     """Return what the module itself has counted."""
     figures = module.figures
-    rows = [{"name": "clean", "attack": None, **rate(figures.error), "confidence_on_mistakes": None}]
+    rows = []
+    if figures.error.update_called:
+        rows.append({"name": "clean", "attack": None, **rate(figures.error), "confidence_on_mistakes": None})
     if figures.adv_error.update_called and module.val_attack is not None:
         confidence = figures.adv_confidence.compute()
         rows.append(
@@ -117,17 +142,23 @@ def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, 
     """Draw every picture into a file of its own and into TensorBoard, and return the files' contents by name."""
     logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
     drawn: dict[str, bytes] = {}
-    for picture in (picture for section in sections for picture in section.pictures):
-        drawn[picture.name] = _png(picture.draw())
+    for i, picture in enumerate(picture for section in sections for picture in section.pictures):
+        drawn[picture.name] = png_of(picture.draw())
         name = "".join(c if c.isalnum() or c in "-." else "_" for c in picture.name)
-        write_whole(folder / f"{name}.png", drawn[picture.name])
+        write_whole(folder / f"{i + 1:02}_{name[:_LETTERS]}.png", drawn[picture.name])
         if logger is not None:
-            pixels = np.asarray(Image.open(io.BytesIO(drawn[picture.name])).convert("RGB"))
-            logger.experiment.add_image(f"report/{picture.name}", pixels, trainer.global_step, dataformats="HWC")
+            show_png(logger, f"report/{picture.name}", drawn[picture.name], trainer.global_step)
     return drawn
 
 
-def _png(figure: Figure) -> bytes:
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
+
+
+def show_png(logger: TensorBoardLogger, name: str, png: bytes, step: int = 0) -> None:
+    """Show the content of a PNG file in TensorBoard."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+    logger.experiment.add_image(name, pixels, step, dataformats="HWC")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from typing import Any
 
-from adv_lightning.evaluation.section import Table
+from adv_lightning.attacks import FGSM, PGD
+from adv_lightning.evaluation.section import Table, percent, rate_with_interval
 from adv_lightning.module import AdversarialModule
 
 _ALWAYS = ("eps", "steps", "bounds", "seed")
@@ -19,15 +21,52 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
         ["attack", "n", "error [95 %]", "conf.", "wrong"],
         [
             [
-                row["name"] if row["attack"] is None else describe(row["attack"]),
+                _label(row),
                 str(row["n"]),
-                f"{100 * row['error']:.2f} [{100 * row['interval'][0]:.2f}, {100 * row['interval'][1]:.2f}]",
-                _percent(row.get("confidence_on_mistakes")),
-                _percent(row.get("wrong_class_probability")),
+                rate_with_interval(row["error"], row["interval"]),
+                percent(row.get("confidence_on_mistakes")),
+                percent(row.get("wrong_class_probability")),
             ]
             for row in rows
         ],
     )
+
+
+def curve_of(
+    kind: type[FGSM] | type[PGD], clean: dict[str, Any], rows: list[dict[str, Any]]
+) -> list[tuple[float, float, float, float, float | None]]:
+    """Return (eps, error, low, high, confidence on mistakes) under FGSM, or PGD of 40 steps, from no eps on.
+
+    The bounds are those of the first such row; PGD beyond the largest eps of FGSM is left out: it is there for
+    another reason.
+    """
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    own = [(row, row["attack"]["init_args"]) for row in rows if row["attack"] and row["attack"]["class_path"] == path]
+    own = [(row, a) for row, a in own if a.get("steps", 40) == 40 and a.get("restarts", 1) == 1]
+    single = [row["attack"]["init_args"]["eps"] for row in rows if row["attack"] and _is(FGSM, row["attack"])]
+    points = {0.0: clean}
+    for row, a in own:
+        if a["bounds"] == own[0][1]["bounds"] and a["eps"] <= max(single, default=math.inf):
+            points.setdefault(a["eps"], row)
+    return [(eps, row["error"], *row["interval"], row["confidence_on_mistakes"]) for eps, row in sorted(points.items())]
+
+
+def key_of(name: str) -> str:
+    """Return a name as part of a logged key, which holds no blanks."""
+    return "_".join(name.split())
+
+
+def _is(kind: type, attack: dict[str, Any]) -> bool:
+    return bool(attack["class_path"] == f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _label(row: dict[str, Any]) -> str:
+    """Return what stands at the head of a row: the attack as a call, after the name that the user gave it."""
+    if row["attack"] is None:
+        return str(row["name"])
+    call = describe(row["attack"])
+    own = str(row["name"]).split()[0].partition("-")[0] == class_name(row["attack"])
+    return call if own else f"{row['name']}: {call}"
 
 
 def describe(attack: dict[str, Any]) -> str:
@@ -44,10 +83,6 @@ def _short(value: Any) -> str:
     if isinstance(value, dict) and "class_path" in value:
         return describe(value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f}"
 
 
 def class_name(described: dict[str, Any]) -> str:

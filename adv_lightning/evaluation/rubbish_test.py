@@ -13,9 +13,9 @@ from torch import Tensor
 from adv_lightning import plots
 from adv_lightning.attacks import FGSM
 from adv_lightning.data.seeding import mix_seed
-from adv_lightning.evaluation.beside import max_norm
+from adv_lightning.evaluation.beside import left_out, max_norm
 from adv_lightning.evaluation.judged import number_of_classes
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, percent, percent_between
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, percent, rate_with_interval
 from adv_lightning.metrics import RubbishRate, wilson_interval
 from adv_lightning.module import AdversarialModule
 
@@ -37,12 +37,12 @@ class RubbishTest(Evaluator):
         kinds: "gaussian" draws from N(0, I) in the shape of the data; "uniform" draws each value from U(0, 1);
             "attacked" takes a step x + eps * sign(gradient) from draws of N(0, I), up the loss of the answer
             "no class at all".
-        eps: Size of that step. Null: that of the module's `val_attack`.
+        eps: Size of that step. Null: that of the module's `val_attack`; where that has none in the max norm, the kind
+            is left out.
         threshold: In [0, 1].
 
     Raises:
-        ValueError: samples is below 1, a kind is none of the three, or the threshold lies outside [0, 1]; in the test,
-            eps is null and the module's attack has none in the max norm.
+        ValueError: samples is below 1, a kind is none of the three, or the threshold lies outside [0, 1].
     """
 
     def __init__(
@@ -65,15 +65,9 @@ class RubbishTest(Evaluator):
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._shape: torch.Size | None = None
-        self._step = None
-        if "attacked" in self.kinds:
-            eps = max_norm(module.val_attack) if self.eps is None else self.eps
-            if eps is None:
-                raise ValueError(
-                    "RubbishTest: eps is null and the module's val_attack has no eps in the max norm: give eps, or "
-                    "leave the kind attacked out"
-                )
-            self._step = FGSM(eps)
+        self._classes = 0
+        eps = max_norm(module.val_attack) if self.eps is None else self.eps
+        self._step = None if eps is None else FGSM(eps)
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
         self._shape = x.shape[1:]
@@ -82,12 +76,19 @@ class RubbishTest(Evaluator):
         self._shape = trainer.strategy.broadcast(self._shape)
         if self._shape is None:  # no example was there to tell
             return Section("Rubbish")
-        rows = [self._row(kind, trainer, module) for kind in self.kinds]
+        kinds = [kind for kind in self.kinds if kind != "attacked" or self._step is not None]
+        rows = [self._row(kind, trainer, module) for kind in kinds]
+        notes = [] if len(kinds) == len(self.kinds) else [left_out("callbacks.rubbish_test.eps")]
+        if self._classes == 2 and self.threshold <= 0.5:
+            notes.append("Of two classes one always has a probability of 1/2 or more: read the confidence.")
         return Section(
             "Rubbish",
             f"Inputs of no class in the shape of the data, {list(self._shape)}. An error is a probability above "
             f"{self.threshold:g} for any class.",
-            tables=[Table("Rubbish, taken for a class", ["inputs", "n", "error", "95 %", "confidence"], _cells(rows))],
+            tables=[
+                Table("Rubbish, taken for a class; in percent", ["inputs", "n", "error [95 %]", "conf."], _cells(rows))
+            ],
+            notes=notes,
             pictures=_skew(rows, trainer),
             rows=rows,
         )
@@ -102,7 +103,8 @@ class RubbishTest(Evaluator):
                     module, x, torch.zeros(len(x)), loss_fn=lambda logits, y: module.loss_fn.no_class(logits)
                 )
             logits = module(x)
-            rate = rate or RubbishRate(number_of_classes(logits, module.loss_fn), self.threshold).to(module.device)
+            self._classes = number_of_classes(logits, module.loss_fn)
+            rate = rate or RubbishRate(self._classes, self.threshold).to(module.device)
             rate.update(module.loss_fn.probabilities(logits))
         assert rate is not None
         error = rate.compute().item()
@@ -146,8 +148,7 @@ def _cells(rows: list[dict[str, Any]]) -> list[list[str]]:
         [
             _name(row["rubbish"]),
             str(row["n"]),
-            percent(row["error"]),
-            percent_between(row["interval"]),
+            rate_with_interval(row["error"], row["interval"]),
             percent(row["confidence_on_mistakes"]),
         ]
         for row in rows
@@ -167,5 +168,5 @@ def _skew(rows: list[dict[str, Any]], trainer: Trainer) -> list[Picture]:
         for row in rows
         if row["classes"]
     }
-    caption = "What rubbish was taken for."
+    caption = "What rubbish was taken for; dashed, where all classes would be equal."
     return [Picture("rubbish by class", caption, lambda: plots.class_bars(taken, names))] if taken else []

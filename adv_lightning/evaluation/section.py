@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from torch import Tensor
 
+from adv_lightning.callbacks import TimedProgressBar
 from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.module import AdversarialModule
 
@@ -66,7 +67,8 @@ class Section:
         for table in self.tables:
             shown = RichTable(title=table.title)
             for i, column in enumerate(table.columns):
-                shown.add_column(column, justify="right" if i and not table.of_words else "left")
+                left = not i or table.of_words
+                shown.add_column(column, justify="left" if left else "right", overflow="fold")
             for row in table.rows:
                 shown.add_row(*row)
             console.print(shown)
@@ -158,11 +160,18 @@ class Evaluator(Callback):
             self._show(trainer)
 
 
+def show(trainer: Trainer, text: str | None) -> None:
+    """Show in the progress bar what is being done; None: nothing in particular."""
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, TimedProgressBar):
+        bar.say(text)
+
+
 def percent(value: float | None) -> str:
-    """Write a share in [0, 1] as a percentage; nothing for None."""
-    return "" if value is None else f"{value:.2%}"
+    """Write a share in [0, 1] in percent, without the sign; nothing for None."""
+    return "" if value is None else f"{100 * value:.1f}"
 
 
-def percent_between(interval: tuple[float, float] | list[float]) -> str:
-    """Write an interval of shares as percentages."""
-    return f"{interval[0]:.2%} to {interval[1]:.2%}"
+def rate_with_interval(rate: float, interval: tuple[float, float] | list[float]) -> str:
+    """Write a share with its interval in percent, without the sign."""
+    return f"{100 * rate:.2f} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"

@@ -71,7 +71,8 @@ def taken_for_a_class(probabilities: Tensor, threshold: float, num_classes: int)
 
 
 def _units(values: Tensor) -> Tensor:
-    return (values.float() * UNIT).round().long()
+    # What is not a number has no integer; it counts as 0, and as a mistake it counts all the same.
+    return (values.float().nan_to_num(nan=0.0) * UNIT).round().long()
 
 
 def _histogram(index: Tensor, counted: Tensor, bins: int) -> Tensor:

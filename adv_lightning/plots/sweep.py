@@ -37,7 +37,7 @@ _CURVES = 10  # so many can be told apart
 def logit_sweep(
     eps: Values,
     logits: Values,
-    images: Values,
+    images: Values | None,
     image_eps: Values,
     correct: Tensor | Sequence[bool],
     y: int,
@@ -51,7 +51,7 @@ def logit_sweep(
         eps: Sizes of the step, rising, [E].
         logits: Of each eps, [E, K]; a single logit, [E, 1], speaks for class 1 where it is positive.
         images: Some of the inputs, [M, C, H, W] with C = 1 or 3, or [M, H, W], of any range: each has the smallest
-            scale that holds [0, 1] and all its values.
+            scale that holds [0, 1] and all its values. None: the inputs are no images, and none are drawn.
         image_eps: Their eps, rising, [M].
         correct: Which of them are classified correctly, bool [M].
         y: The true class.
@@ -63,18 +63,23 @@ def logit_sweep(
     from matplotlib.figure import Figure
 
     steps, curves = array("eps", eps, "[E]", 1), array("logits", logits, "[E, K]", 2)
-    found, places = pictures("images", images), array("image_eps", image_eps, "[M]", 1)
+    places = array("image_eps", image_eps, "[M]", 1)
     for name, values in (("eps", steps), ("image_eps", places)):
         if not (np.diff(values) > 0).all():
             raise ValueError(f"{name} does not rise: sort it, with what belongs to it, and leave out what is twice")
     same_length(len(steps), "eps", logits=curves)
-    same_length(len(found), "images", image_eps=places)
     classes = max(curves.shape[1], 2)
     if not 0 <= y < classes:
         raise ValueError(f"y={y!r} for logits of shape {list(curves.shape)}: give a class, 0 to {classes - 1}")
     same_length(classes, "classes", class_names=class_names)
     names = [str(k) for k in range(classes)] if class_names is None else [shorten(n, 16) for n in class_names]
 
+    if images is None:
+        figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+        _draw_logits(figure.subplots(), steps, curves, y, names)
+        return figure
+    found = pictures("images", images)
+    same_length(len(found), "images", image_eps=places)
     mosaic = Mosaic(
         list(found),
         [own_range(image) for image in found],

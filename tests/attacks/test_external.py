@@ -5,6 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from torch.nn import functional as F
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, LogisticLoss, MemberAttack, RBFLoss, SigmoidLoss
 from adv_lightning.attacks import AutoAttack, FoolboxAttack, TorchAttack, external
 from adv_lightning.attacks.unit_model import UnitModel
+from adv_lightning.cli import main
 from adv_lightning.models import Ensemble
 from adv_lightning.rebuild import as_attack
+from tests.conftest import ROOT
 from tests.helpers import Snapshot, mlp
 
 pytest.importorskip("torchattacks")
@@ -466,3 +469,25 @@ def test_refuses_logits_that_are_no_classes() -> None:
     net, x, y = images()
     with pytest.raises(ValueError, match=r"logits of shape \[10, 5, 1\] are no \[B, K\]"):
         FoolboxAttack("FGSM", 0.1)(lambda x: net(x).unsqueeze(2), x, y, loss_fn=F.cross_entropy)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--config", str(ROOT / "configs" / "autoattack.yaml")],
+        ["--model.val_attack=AutoAttack", "--model.val_attack.eps=0.1"],
+        ["--model.val_attack=FoolboxAttack", "--model.val_attack.name=LinfPGD", "--model.val_attack.eps=0.1"],
+    ],
+)
+def test_the_command_line_says_what_to_install(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for library in ("torchattacks", "foolbox"):
+        monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["test", "--config", str(ROOT / "configs" / "digits.yaml"), *words])
+    said = capsys.readouterr().err
+    assert "pip install 'adv_lightning[attacks]'" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "lightning_logs").exists()

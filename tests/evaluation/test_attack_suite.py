@@ -363,7 +363,9 @@ def test_checks_compare_the_same_examples(
     seen: list[dict[str, Any]] = []
     suite = AttackSuite(masking=True, max_samples=100)
     checks = attack_suite.masking_checks
-    monkeypatch.setattr(attack_suite, "masking_checks", lambda rows, zero: seen.extend(rows) or checks(rows, zero))
+    monkeypatch.setattr(
+        attack_suite, "masking_checks", lambda rows, *others: seen.extend(rows) or checks(rows, *others)
+    )
     module = AdversarialModule(trained["plain"].backbone, FGSM(0.1))
     quiet_trainer(callbacks=[suite]).test(module, datamodule=DigitsDataModule(), verbose=False)
     assert {row["n"] for row in seen} == {100}
@@ -394,7 +396,49 @@ def test_an_attack_may_have_the_name_of_the_modules_own() -> None:
     assert trainer.callback_metrics["test/FGSM_error"].item() == pytest.approx(suite.rows[2]["error"])
 
 
-@pytest.mark.parametrize("name", ["clean", "worst case", "worst_case"])
+@pytest.mark.parametrize("name", ["clean", "worst case", "worst_case", "adv", "rubbish", ""])
 def test_a_name_of_a_row_of_its_own_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"attacks has '{name}', which names a row of its own"):
+    with pytest.raises(ValueError, match=f"attacks has '{name}', which names a figure of its own"):
         AttackSuite({name: FGSM(0.1)})
+
+
+def test_a_range_of_eps_is_no_part_of_the_worst_case() -> None:
+    suite = AttackSuite(eps=[0.9], masking=True)
+    module, _ = judged(suite)
+    attacks = {"FGSM": FGSM(0.3, bounds=(-2, 2)), "PGD": PGD(0.3, bounds=(-2, 2))}
+    worst = next(row for row in suite.rows if row["name"] == "worst case")
+    assert worst == worst_by_hand(module.backbone, attacks)
+    assert max(row["error"] for row in suite.rows) > worst["error"]
+
+
+def test_there_is_no_worst_case_where_the_own_attack_saw_fewer() -> None:
+    suite = AttackSuite()
+    module = AdversarialModule(mlp(), FGSM(0.3), val_attack_samples=5)
+    trainer = quiet_trainer(callbacks=[suite])
+    trainer.validate(module, loader(), verbose=False)
+    assert [(row["name"], row["n"]) for row in suite.rows] == [("clean", 29), ("FGSM", 5), ("PGD", 29)]
+
+
+@pytest.mark.parametrize(("bounds", "ran"), [(None, False), ((-9.0, 9.0), True)])
+def test_no_eps_is_large_for_inputs_of_no_known_range(bounds: tuple[float, float] | None, ran: bool) -> None:
+    suite = AttackSuite(masking=True)
+    judged(suite, FGSM(0.3, bounds))
+    outcome = {check.name: check.outcome for check in suite.checks}["large eps"]
+    assert (outcome != "not run") is ran
+    large = 9 if ran else 0.5
+    assert PGD(large, bounds=bounds).config() in [row["attack"] for row in suite.rows]
+
+
+def test_the_users_names_stand_in_the_table_and_in_the_keys() -> None:
+    suite = AttackSuite({"many steps": PGD(0.3, steps=3), "PGD-3": PGD(0.4, steps=3)})
+    _, trainer = judged(suite)
+    assert suite.section is not None
+    heads = [row[0] for row in suite.section.tables[0].rows]
+    assert heads[2].startswith("many steps: PGD(eps=0.3")
+    assert heads[3].startswith("PGD(eps=0.4")
+    assert {"test/many_steps_error", "test/PGD-3_error"} <= set(trainer.callback_metrics)
+
+
+def test_examples_that_are_fooled_come_first() -> None:
+    fooled = torch.tensor([False, True, False, True, False, False, True, False])
+    assert attack_suite._fooled_first(fooled).tolist() == [1, 3, 6, 0, 2, 4]

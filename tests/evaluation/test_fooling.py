@@ -4,11 +4,14 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.colors import same_color
 from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, Fooling, ScaledGradient
 from adv_lightning.evaluation.fooling import draws, fooling_step, generate
+from adv_lightning.evaluation.section import Picture
 from adv_lightning.losses import LogisticLoss, SigmoidLoss
+from adv_lightning.plots._common import GREEN
 from tests.helpers import Batches, quiet_trainer
 
 
@@ -71,6 +74,9 @@ def test_successes_are_counted_by_class() -> None:
             assert found[name]["success"][k] == pytest.approx(hits)
             assert 0 < hits < 1
     assert found["sign"]["mean"] == pytest.approx(sum(found["sign"]["success"]) / 3)
+    for figures in (found["sign"], found["gradient"]):
+        for success, (low, high) in zip(figures["success"], figures["interval"], strict=True):
+            assert low < success < high
     assert trainer.callback_metrics["test/fooling_sign"].item() == pytest.approx(found["sign"]["mean"])
     assert (found["sign"]["eps"], found["gradient"]["eps"], found["n"]) == (0.3, 3, 150)
 
@@ -79,7 +85,7 @@ def test_repeats_until_it_succeeds_and_says_how_often() -> None:
     module = linear([0.0, 0, 4])  # classes 0 and 1 are rare
     found, _ = evaluated(Fooling(samples=10), module)
     for k, number in enumerate(found["draws_until_success"]):
-        one = generate(module, k, torch.Size([1, 2, 2]), 0.3)
+        one = generate(module, k, torch.zeros(1, 1, 2, 2), 0.3)
         assert (one.draws, one.succeeded) == (number, True)
         assert module(one.image).softmax(1)[0, k] >= 0.5
         x = fooling_step(module, draws(100, torch.Size([1, 2, 2]), k, 0, 0)[: number - 1], k, 0.3)
@@ -89,7 +95,7 @@ def test_repeats_until_it_succeeds_and_says_how_often() -> None:
 
 def test_gives_up_where_there_is_no_such_image() -> None:
     module = linear([0.0, 0, 1e4])
-    one = generate(module, 0, torch.Size([1, 2, 2]), 0.3, max_draws=150)
+    one = generate(module, 0, torch.zeros(1, 1, 2, 2), 0.3, max_draws=150)
     assert (one.draws, one.succeeded) == (150, False)
     found, _ = evaluated(Fooling(samples=10, max_draws=150), module)
     assert found["draws_until_success"] == [None, None, 1]
@@ -99,10 +105,21 @@ def test_pictures_frame_what_succeeded() -> None:
     fooling = Fooling(samples=10)
     evaluated(fooling, linear())
     assert fooling.section is not None
-    names = [picture.name for picture in fooling.section.pictures]
-    assert names == ["fooling images", "fooling images of the hardest class"]
-    for picture in fooling.section.pictures:
-        assert picture.draw().axes
+    one_of_each, hardest = fooling.section.pictures
+    assert (one_of_each.name, hardest.name) == ("fooling images", "fooling images of the hardest class")
+    found = fooling.section.record["fooling"]
+    succeeded = sum(number is not None for number in found["draws_until_success"])
+    assert frames(one_of_each) == succeeded
+    k = found["sign"]["success"].index(min(found["sign"]["success"]))
+    module = linear()
+    x = fooling_step(module, draws(25, torch.Size([1, 2, 2]), k, 0), k, 0.3)
+    assert frames(hardest) == int((module(x).softmax(1)[:, k] >= 0.5).sum()) > 0
+
+
+def frames(picture: Picture) -> int:
+    """The number of green frames."""
+    edges = [patch.get_edgecolor() for axis in picture.draw().axes for patch in axis.patches]
+    return sum(same_color(edge, GREEN) for edge in edges)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +137,12 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], said: str) -> None
         Fooling(**arguments)
 
 
-def test_a_step_without_a_size_is_refused() -> None:
+def test_without_a_size_it_is_left_out_and_the_section_says_so() -> None:
+    fooling = Fooling()
     module = AdversarialModule(linear().backbone, ScaledGradient(1.0))
-    with pytest.raises(ValueError, match="Fooling: eps is null"):
-        evaluated(Fooling(), module)
+    data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
+    quiet_trainer(callbacks=[fooling]).test(module, data, verbose=False)
+    assert fooling.section is not None
+    assert fooling.section.text.startswith("Left out")
+    assert "callbacks.fooling.eps" in fooling.section.text
+    assert fooling.section.record == {}

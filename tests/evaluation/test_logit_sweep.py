@@ -8,6 +8,7 @@ from torch import nn
 
 from adv_lightning import FGSM, AdversarialModule, LogitSweep, ScaledGradient
 from adv_lightning.evaluation.logit_sweep import logit_sweep
+from adv_lightning.losses import LogisticLoss
 from tests.helpers import Batches, quiet_trainer
 
 
@@ -34,9 +35,9 @@ def test_the_record_says_how_much_of_the_line_is_right() -> None:
     quiet_trainer(callbacks=[sweep]).test(module, Batches((x[:1], y[:1]), (x[1:], y[1:])), verbose=False)
     assert sweep.section is not None
     found = sweep.section.record["logit_sweep"]
-    _, logits = logit_sweep(module.eval(), x[:1], y[:1], torch.linspace(-2, 2, 101))
+    _, logits = logit_sweep(module.eval(), x[:1], y[:1], torch.linspace(-0.5, 0.5, 101))
     correct = (logits.argmax(1) == 1).float().mean().item()
-    assert found == {"limit": 2.0, "points": 101, "target": 1, "correct": pytest.approx(correct)}
+    assert found == {"limit": 0.5, "points": 101, "target": 1, "correct": pytest.approx(correct)}
     assert 0 < correct < 1
     (picture,) = sweep.section.pictures
     assert picture.draw().axes
@@ -51,9 +52,22 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], said: str) -> None
         LogitSweep(**arguments)
 
 
-def test_a_line_without_a_limit_is_refused() -> None:
-    module = AdversarialModule(linear().backbone, ScaledGradient(1.0))
-    with pytest.raises(ValueError, match="LogitSweep: limit is null"):
-        quiet_trainer(callbacks=[LogitSweep()]).test(
-            module, Batches((torch.rand(1, 1, 2, 2), torch.tensor([0]))), verbose=False
-        )
+def test_without_a_limit_it_is_left_out_and_the_section_says_so() -> None:
+    module, sweep = AdversarialModule(linear().backbone, ScaledGradient(1.0)), LogitSweep()
+    data = Batches((torch.rand(1, 1, 2, 2), torch.tensor([0])))
+    quiet_trainer(callbacks=[sweep]).test(module, data, verbose=False)
+    assert sweep.section is not None
+    assert "callbacks.logit_sweep.limit" in sweep.section.text
+    assert sweep.section.pictures == []
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_single_logit_of_inputs_that_are_no_images_has_its_curve(flat: bool) -> None:
+    net = nn.Sequential(nn.Linear(4, 1), *([nn.Flatten(0)] if flat else []))
+    module, sweep = AdversarialModule(net, FGSM(0.1), loss_fn=LogisticLoss()), LogitSweep(points=49)
+    data = Batches((torch.rand(2, 4), torch.tensor([0, 1])))
+    quiet_trainer(callbacks=[sweep]).test(module, data, verbose=False)
+    assert sweep.section is not None
+    (picture,) = sweep.section.pictures
+    (axis,) = picture.draw().axes
+    assert len(axis.lines[-1].get_xdata()) == 49

@@ -31,6 +31,7 @@ from adv_lightning import (
 from adv_lightning.cli import main
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.evaluation import Section
+from adv_lightning.evaluation.record import write_json
 from tests.conftest import ROOT
 from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
 
@@ -178,11 +179,13 @@ def test_validate_writes_its_figures_under_their_name(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.3)), CSVLogger(tmp_path)
     trainer = quiet_trainer(callbacks=[AttackSuite(), Report()], logger=logger, limit_train_batches=1)
     trainer.fit(module, loader(), loader())
-    assert not (Path(logger.log_dir) / "metrics.json").exists()
+    assert list(Path(logger.log_dir).glob("metrics*.json")) == []
     trainer.validate(module, loader(), verbose=False)
-    record = record_of(logger.log_dir)
-    assert "test" not in record
-    assert [row["name"] for row in record["val"]] == ["clean", "FGSM", "PGD", "worst case"]
+    trainer.test(module, loader(), verbose=False)
+    val = json.loads((Path(logger.log_dir) / "metrics_val.json").read_text(encoding="utf-8"))
+    assert "test" not in val
+    assert [row["name"] for row in val["val"]] == ["clean", "FGSM", "PGD", "worst case"]
+    assert record_of(logger.log_dir)["test"] == val["val"]
 
 
 class Page(HTMLParser):
@@ -248,7 +251,7 @@ def test_the_page_has_every_table_picture_and_verdict(report: tuple[Path, list[S
 
 def test_every_picture_is_a_file_and_in_tensorboard(report: tuple[Path, list[Section]]) -> None:
     names = {picture.name for section in report[1] for picture in section.pictures}
-    files = {path.stem for path in (report[0] / "pictures").iterdir()}
+    files = {path.stem.partition("_")[2] for path in (report[0] / "pictures").iterdir()}
     assert {"error_against_eps", "weights_and_sign", "logits_against_eps", "fooling_images"} < files
     assert files == {name.replace(" ", "_") for name in names}
     events = EventAccumulator(str(report[0]), size_guidance={"images": 0})
@@ -268,6 +271,22 @@ def test_the_record_has_every_evaluations_figures(report: tuple[Path, list[Secti
 
 def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.3)), CSVLogger(tmp_path)
-    suite = AttackSuite({"</table><script>alert(1)</script>": FGSM(0.1)})
+    suite = AttackSuite({"</table><script>alert(1)</script>" + "x" * 300: FGSM(0.1)})
     quiet_trainer(callbacks=[suite, Report(html=True)], logger=logger).test(module, loader(), verbose=False)
-    assert "<script>" not in (Path(logger.log_dir) / "report.html").read_text(encoding="utf-8")
+    text = (Path(logger.log_dir) / "report.html").read_text(encoding="utf-8")
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_pictures_of_like_names_have_files_of_their_own(tmp_path: Path) -> None:
+    module, logger = AdversarialModule(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), FGSM(0.3)), CSVLogger(tmp_path)
+    suite = AttackSuite({"a b": FGSM(0.1), "a_b.": FGSM(0.2), "y" * 300: FGSM(0.4)})
+    data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
+    quiet_trainer(callbacks=[suite, Report(html=True)], logger=logger).test(module, data, verbose=False)
+    assert suite.section is not None
+    assert len(list((Path(logger.log_dir) / "pictures").iterdir())) == len(suite.section.pictures) == 7
+
+
+def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+    write_json({"a": [float("nan"), {"b": float("inf")}], "c": 1.5}, tmp_path, "x.json")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, {"b": None}], "c": 1.5}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, Report, RubbishTest, ScaledGradient
 from adv_lightning.data.seeding import mix_seed
-from adv_lightning.losses import RBFLoss, SigmoidLoss
+from adv_lightning.losses import LogisticLoss, RBFLoss, SigmoidLoss
 from tests.helpers import Batches, mlp, quiet_trainer
 
 
@@ -94,9 +94,22 @@ def test_the_size_of_the_step_is_that_of_the_modules_attack() -> None:
     assert test.section.rows[0]["rubbish"]["step"]["attack"]["init_args"]["eps"] == 0.07
 
 
-def test_a_step_without_a_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="eps is null and the module's val_attack has no eps in the max norm"):
-        judged(RubbishTest(10, kinds=["attacked"]), attack=ScaledGradient(1.0))
+def test_a_step_without_a_size_is_left_out_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    test = RubbishTest(10, kinds=["gaussian", "attacked"])
+    judged(test, attack=ScaledGradient(1.0))
+    assert test.section is not None
+    assert [row["name"] for row in test.section.rows] == ["rubbish"]
+    assert "Give callbacks.rubbish_test.eps, or an attack such as --model.val_attack=FGSM" in capsys.readouterr().out
+
+
+def test_of_two_classes_one_is_always_likely_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    test = RubbishTest(10)
+    module = AdversarialModule(nn.Linear(6, 1), FGSM(0.1), loss_fn=LogisticLoss())
+    batch = (torch.rand(4, 6), torch.tensor([0, 1, 1, 0]))
+    quiet_trainer(callbacks=[test]).test(module, Batches(batch), verbose=False)
+    assert test.section is not None
+    assert test.section.rows[0]["error"] == 1
+    assert "Of two classes one always has a probability of 1/2 or more" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
