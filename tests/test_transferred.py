@@ -11,12 +11,12 @@ import yaml
 from torch import nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, AdversarialModule, SigmoidLoss
+from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite, SigmoidLoss
 from adv_lightning.cli import main
 from adv_lightning.rebuild import as_attack
 from adv_lightning.transferred import Transferred
 from tests.conftest import ROOT
-from tests.helpers import Batch
+from tests.helpers import Batch, Batches, quiet_trainer
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 SHORT = ["--trainer.max_epochs=1", "--trainer.limit_train_batches=8", "--test_after_fit=false"]
@@ -145,3 +145,21 @@ def test_a_module_built_in_python_is_refused(tmp_path: Path, digits: Batch) -> N
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
     with pytest.raises(ValueError, match=r"python\.ckpt: its module was built in Python"):
         Transferred(str(path), FGSM(0.1))(judged(), *digits, loss_fn=F.cross_entropy)
+
+
+@pytest.mark.filterwarnings("ignore:precision bf16-true holds the inputs")
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_the_source_keeps_its_precision(checkpoint: str, digits: Batch, precision: str) -> None:
+    x, y = digits
+    attack = Transferred(checkpoint, FGSM(0.1))
+    seen: list[torch.Tensor] = []
+    suite = AttackSuite({"transferred": attack})
+    trainer = quiet_trainer(callbacks=[suite], precision=precision)
+    trainer.test(AdversarialModule(judged(), FGSM(0.1)), Batches((x, y)), verbose=False)
+    source = attack._sources[0]
+    assert {p.dtype for p in source.parameters()} == {torch.float32}
+    source.register_forward_hook(lambda module, args, output: seen.append(output))
+    with trainer.precision_plugin.forward_context():
+        attack(None, x, y, loss_fn=None)
+    assert [logits.dtype for logits in seen] == [torch.float32]
+    assert torch.get_default_dtype() == torch.float32

@@ -10,7 +10,7 @@ from typing import Any
 from adv_lightning.paper.table import first_row, replace_table
 
 _ATTACKS: dict[str, dict[str, Any]] = {"FGSM": {}, "PGD": {"steps": 40}, "AutoAttack": {}}
-_COLUMNS = ("net", "n", "eps", "clean", "FGSM", "PGD-40", "AutoAttack", "worst case", "gradients")
+_COLUMNS = ("net", "n", "eps", "clean", "FGSM", "PGD-40", "AutoAttack", "worst case", "rubbish", "filters", "gradients")
 
 
 def judged(results: Path) -> str:
@@ -34,6 +34,8 @@ def judged(results: Path) -> str:
                 f"{found['attack']['init_args']['eps']:g}",
                 _error(first_row(rows)),
                 *map(_error, [*attacked, worst]),
+                _error(next((row for row in rows if row["name"] == "rubbish"), None)),
+                f"{record['first_layer']['median_spread_pixels']:.1f} px",
                 record["masking"]["verdict"],
             )
         )

@@ -140,3 +140,9 @@ def test_refuses_bounds_that_do_not_increase(bounds: tuple[float, float]) -> Non
 )
 def test_reads_eps_as_a_number_or_a_fraction(eps: float | str, size: float) -> None:
     assert FGSM(eps).eps == size
+
+
+def test_half_precision_and_no_example_at_all() -> None:
+    net = nn.Linear(3, 2).half()
+    x = torch.empty(0, 3, dtype=torch.float16)
+    assert FGSM(0.1)(net, x, torch.empty(0, dtype=torch.int64), loss_fn=F.cross_entropy).shape == (0, 3)

@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from adv_lightning.losses import LogisticLoss, SigmoidLoss
-from adv_lightning.metrics import Agreement, ConfidenceHistogram, MistakeClasses, WrongClassProbability
+from adv_lightning.metrics import (
+    Agreement,
+    ConfidenceHistogram,
+    MistakeClasses,
+    MistakeConfidence,
+    WrongClassProbability,
+)
 from tests.metrics.test_error import draw
 
 
@@ -158,3 +164,12 @@ def test_arguments_that_leave_nothing_to_count_are_refused() -> None:
         MistakeClasses(1)
     with pytest.raises(ValueError, match="bins=0: give at least 1"):
         ConfidenceHistogram(0)
+
+
+def test_a_probability_that_is_not_a_number_counts_as_nothing() -> None:
+    probabilities = torch.tensor([[0.9, 0.1], [math.nan, math.nan]])
+    predicted, y = torch.tensor([0, 0]), torch.tensor([1, 1])
+    confidence, wrong = MistakeConfidence(), WrongClassProbability()
+    for metric in (confidence, wrong):
+        metric.update(probabilities, predicted, y)
+        assert metric.compute().item() == pytest.approx(0.45, abs=1e-6)
