@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
+from torch import Tensor
 
-from adv_lightning import FGSM, AdversarialModule
+from adv_lightning import FGSM, AdversarialModule, AttackSuite
 from adv_lightning.callbacks import TimedProgressBar
 from adv_lightning.cli import main
-from tests.helpers import batches, fit, mlp
+from tests.helpers import batches, fit, mlp, quiet_trainer
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 
@@ -45,3 +46,22 @@ def test_the_command_line_shows_it_unless_told(arguments: list[str], kinds: list
     root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.fast_dev_run=true"]
     cli = main(["fit", "--config", CONFIG, *root, *arguments])
     assert [type(callback) for callback in cli.trainer.callbacks if isinstance(callback, ProgressBar)] == kinds
+
+
+def test_says_which_attack_is_under_way() -> None:
+    bar, seen = TimedProgressBar(), []
+
+    class Watched(FGSM):
+        def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+            assert bar.progress is not None
+            assert bar.test_progress_bar_id is not None
+            seen.append(bar.progress.tasks[bar.test_progress_bar_id].description)
+            return super().step(value, grad)
+
+    suite = AttackSuite({"slow one": Watched(0.1)})
+    trainer = quiet_trainer(callbacks=[suite, bar], enable_progress_bar=True)
+    trainer.test(AdversarialModule(mlp(), FGSM(0.1)), batches(2), verbose=False)
+    assert len(seen) == 2
+    assert all("slow one" in said for said in seen)
+    assert bar.progress is not None
+    assert "slow one" not in bar.progress.tasks[-1].description
