@@ -29,11 +29,13 @@ from adv_lightning.callbacks import (
     AdversarialPictures,
     ClassCentres,
     FinalMetrics,
+    FiniteLoss,
     HiddenPerturbation,
     InputNoise,
     L1Penalty,
     MaxNorm,
     MomentumSchedule,
+    NotFiniteError,
     RubbishTraining,
     TimedProgressBar,
 )
@@ -57,6 +59,7 @@ class NamedCallbacks:
     Args:
         early_stopping: Stops when the adversarial validation error stops falling.
         checkpoint: Keeps the best and the last checkpoint.
+        finite_loss: Ends training when the loss is not finite.
         max_norm: Limits the norm of each unit's incoming weights.
         momentum: Moves the optimizer's momentum over the epochs.
         noise: Trains on noise in place of the attack.
@@ -78,6 +81,7 @@ class NamedCallbacks:
         self,
         early_stopping: AdversarialEarlyStopping | None = None,
         checkpoint: AdversarialCheckpoint | None = None,
+        finite_loss: FiniteLoss | None = None,
         max_norm: MaxNorm | None = None,
         momentum: MomentumSchedule | None = None,
         noise: InputNoise | None = None,
@@ -96,7 +100,7 @@ class NamedCallbacks:
     ) -> None:
         watching = (early_stopping, checkpoint, pictures, final_metrics)
         judging = (attack_suite, rubbish_test, fooling, logit_sweep, first_layer, report)
-        acting = (max_norm, momentum, noise, hidden, l1, rubbish, centres)
+        acting = (finite_loss, max_norm, momentum, noise, hidden, l1, rubbish, centres)
         self.callbacks: list[Callback] = [
             callback for callback in (*acting, *watching, *judging) if callback is not None
         ]
@@ -104,6 +108,7 @@ class NamedCallbacks:
 
 _ON_BY_DEFAULT = {
     "checkpoint": AdversarialCheckpoint,
+    "finite_loss": FiniteLoss,
     "pictures": AdversarialPictures,
     "attack_suite": AttackSuite,
     "report": Report,
@@ -307,7 +312,7 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         if words and words[0] == "compare":
             return compare(words[1:])
         return AdversarialCLI(args=args)
-    except (FileNotFoundError, ValueError, TypeError, ImportError) as error:
+    except (FileNotFoundError, ValueError, TypeError, ImportError, NotFiniteError) as error:
         if not is_ours(error):
             raise
         sys.stderr.write(f"error: {error}\n")

@@ -118,6 +118,7 @@ class AdversarialModule(LightningModule):
         self.sites: list[PerturbationSite] = [self.input_site]
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
         self.figures = Figures()
+        self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
         self._interval, self._epoch = Means(), Means()
         self._ranks_apart = False
         self._seen = 0
@@ -182,7 +183,8 @@ class AdversarialModule(LightningModule):
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
-        self._interval.add(total.detach(), objective)
+        self.newest = (total.detach(), objective.clean, objective.adversarial)
+        self._interval.add(self.newest[0], objective)
         trainer = self.trainer
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch

@@ -23,11 +23,13 @@ from adv_lightning import (
     AdversarialModule,
     AttackSuite,
     ClassCentres,
+    FiniteLoss,
     FirstLayer,
     Fooling,
     HiddenPerturbation,
     InputNoise,
     LogitSweep,
+    NotFiniteError,
     RBFLoss,
     Report,
     Rotation,
@@ -172,6 +174,19 @@ def evaluated() -> dict[str, Any]:
     }
 
 
+def broken() -> dict[str, Any]:
+    """A NaN in the last batch of the last process."""
+    loader = batches(3)
+    if RANK == WORLD - 1:
+        loader.batches[-1][0][0, 0] = torch.nan
+    fitting = trainer(limit_val_batches=0, callbacks=[FiniteLoss()])
+    try:
+        fitting.fit(AdversarialModule(network(), FGSM(0.1), optimizer=sgd), loader, loader)
+    except NotFiniteError as error:
+        return {"said": str(error)}
+    return {"said": "nothing"}
+
+
 def judged_on_51() -> dict[str, Any]:
     return judged(51)
 
@@ -299,7 +314,7 @@ def centres() -> dict[str, Any]:
 
 CASES: list[Callable[[], dict[str, Any]]] = [
     plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics, counts,
-    hidden_fgsm, hidden_rotation, noise, noise_compared, rubbish, centres, evaluated,
+    hidden_fgsm, hidden_rotation, noise, noise_compared, rubbish, centres, evaluated, broken,
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -106,6 +106,12 @@ def test_a_whole_evaluation_is_that_of_one_process(results: Results) -> None:
     assert first["tables"][1] == alone["tables"][1]
 
 
+def test_a_loss_that_is_not_finite_ends_every_process(results: Results) -> None:
+    first, second = results("broken")
+    assert first["said"].startswith("the loss is not finite in another process")
+    assert "in batch 2 of epoch 0" in second["said"]
+
+
 def test_metrics_reduce_exactly(results: Results) -> None:
     alone = ddp_cases.metrics()
     assert alone["none"].isnan()

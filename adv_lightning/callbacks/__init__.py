@@ -3,6 +3,7 @@
 from adv_lightning.callbacks.centres import ClassCentres
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
+from adv_lightning.callbacks.finite_loss import FiniteLoss, NotFiniteError
 from adv_lightning.callbacks.hidden_perturbation import HiddenPerturbation
 from adv_lightning.callbacks.hyperparameters import FinalMetrics
 from adv_lightning.callbacks.input_noise import InputNoise
@@ -19,11 +20,13 @@ __all__ = [
     "AdversarialPictures",
     "ClassCentres",
     "FinalMetrics",
+    "FiniteLoss",
     "HiddenPerturbation",
     "InputNoise",
     "L1Penalty",
     "MaxNorm",
     "MomentumSchedule",
+    "NotFiniteError",
     "RubbishTraining",
     "TimedProgressBar",
 ]

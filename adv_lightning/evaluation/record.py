@@ -24,6 +24,7 @@ _WATCHING = (
     "pictures",
     "attack_suite",
     "final_metrics",
+    "finite_loss",
     "rubbish_test",
     "fooling",
     "logit_sweep",

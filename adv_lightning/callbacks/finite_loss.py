@@ -1,0 +1,90 @@
+"""An end to a training whose loss is no number any more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from adv_lightning.callbacks._checks import adversarial
+
+_TERMS = ("loss", "clean_loss", "adv_loss")
+
+
+class NotFiniteError(ArithmeticError):
+    """A training loss, or a weight, is NaN or infinite."""
+
+
+class FiniteLoss(Callback):
+    """Ends training when the loss is NaN or infinite, and names the batch and the term; no such weights are saved.
+
+    Lightning trains on, and early stopping on an error rate does not see it. Losses are looked at once in
+    `every_n_batches`, at the end of an epoch, before validation and before a checkpoint is written, so that the device
+    is not waited for in every step; before a checkpoint, the weights too. The checkpoints written before stay as they
+    are. Where a GradScaler skips the steps that overflow (precision 16-mixed), only losses that are all of them not
+    finite end the training.
+
+    Args:
+        every_n_batches: At least 1.
+
+    Raises:
+        ValueError: every_n_batches is below 1.
+        NotFiniteError: in training, a loss or a weight is not finite.
+        TypeError: the module is no AdversarialModule.
+    """
+
+    def __init__(self, every_n_batches: int = 50) -> None:
+        if every_n_batches < 1:
+            raise ValueError(f"every_n_batches={every_n_batches!r}: give at least 1")
+        self.every_n_batches = every_n_batches
+        self._seen: list[tuple[int, tuple[Tensor | None, ...]]] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._seen = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        self._seen.append((batch_idx, adversarial(pl_module, self).newest))
+        if len(self._seen) >= self.every_n_batches or trainer.is_last_batch:
+            self._check(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._check(trainer)
+        bad = [name for name, p in pl_module.named_parameters() if not p.isfinite().all()]
+        if bad:
+            raise NotFiniteError(
+                f"{bad[0]} holds numbers that are not finite after epoch {trainer.current_epoch}, so no checkpoint is "
+                f"written. {_advice(trainer)}"
+            )
+
+    def _check(self, trainer: Trainer) -> None:
+        seen, self._seen = self._seen, []
+        totals = [losses[0] for _, losses in seen if losses and losses[0] is not None]
+        finite = torch.stack(totals).isfinite() if totals else torch.ones(1, dtype=torch.bool)
+        skips = getattr(trainer.precision_plugin, "scaler", None) is not None
+        bad = bool(~finite.any() if skips else ~finite.all())
+        if not trainer.strategy.reduce_boolean_decision(bad, all=False):
+            return
+        if not bad:
+            raise NotFiniteError(f"the loss is not finite in another process. {_advice(trainer)}")
+        batch, losses = seen[int((~finite).nonzero()[0])]
+        values = {name: loss.item() for name, loss in zip(_TERMS, losses, strict=True) if loss is not None}
+        said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        raise NotFiniteError(
+            f"the loss is not finite: {said} in batch {batch} of epoch {trainer.current_epoch}, both counted from 0. "
+            f"{_advice(trainer)}"
+        )
+
+
+def _advice(trainer: Trainer) -> str:
+    checkpoint: Any = trainer.checkpoint_callback
+    path = getattr(checkpoint, "last_model_path", "") or getattr(checkpoint, "best_model_path", "")
+    kept = f"The last checkpoint from before is {path}." if path else "There is no checkpoint from before."
+    return f"{kept} Look for NaN in the data, or try a lower learning rate or --trainer.gradient_clip_val=1"
