@@ -35,7 +35,10 @@ class Check:
 
 
 def masking_checks(
-    rows: Sequence[Mapping[str, Any]], zero_gradients: tuple[int, int] | None = None, large_eps: float | None = 0.5
+    rows: Sequence[Mapping[str, Any]],
+    zero_gradients: tuple[int, int] | None = None,
+    large_eps: float = 0.5,
+    unit_range: bool = True,
 ) -> list[Check]:
     """Look for signs of masked gradients.
 
@@ -48,13 +51,13 @@ def masking_checks(
         rows: Rows of results, in any order. Without an attack only "clean" counts; n 0 and eps 0 are passed over.
         zero_gradients: Number of examples whose whole input gradient is zero, and number of examples. None: unknown.
         large_eps: From this eps on PGD should err on nearly all, as a share of the range of the pixels: of an attack's
-            bounds, or else of [0, 1]. At half the range the ball of every input holds the same grey image. None: the
-            inputs have no known range, and no eps is known to be large.
+            bounds, or else of [0, 1]. At half the range the ball of every input holds the same grey image.
+        unit_range: Whether the inputs lie in [0, 1]. Where they do not, an attack without bounds has no known range.
 
     Returns:
         The seven checks, always in the same order.
     """
-    known = [_Row(row) for row in rows if row["n"] and (row["attack"] or row["name"] == "clean")]
+    known = [_Row(row, unit_range) for row in rows if row["n"] and (row["attack"] or row["name"] == "clean")]
     known = [row for row in known if row.eps != 0]
     return [
         _pgd_against_fgsm(known),
@@ -90,7 +93,7 @@ class _Row:
     transfer it is what crafts.
     """
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
+    def __init__(self, row: Mapping[str, Any], unit_range: bool) -> None:
         self.config: Mapping[str, Any] = row["attack"] or {"class_path": "clean", "init_args": {}}
         self.error, self.n = float(row["error"]), int(row["n"])
         self.low, self.high = (float(end) for end in row["interval"])
@@ -99,7 +102,7 @@ class _Row:
         self.attack = _MAX_NORM[_kind(core)](**core["init_args"]) if _kind(core) in _MAX_NORM else None
         self.eps = float(f"{self.attack.eps:.9g}") if self.attack else math.nan  # which equals no other
         self.bounds = self.attack.bounds if self.attack else None
-        self.share = self.eps / (self.bounds[1] - self.bounds[0] if self.bounds else 1)
+        self.share = self.eps / (self.bounds[1] - self.bounds[0] if self.bounds else 1 if unit_range else math.nan)
 
     def __str__(self) -> str:
         where = "on clean examples" if self.kind == "clean" else f"under {_describe(self.config)}"
@@ -145,13 +148,11 @@ def _more_steps(rows: list[_Row]) -> Check:
     return _compare("more steps", pairs, words, missing)
 
 
-def _large_eps(rows: list[_Row], large_eps: float | None) -> Check:
+def _large_eps(rows: list[_Row], large_eps: float) -> Check:
     name, nearly_all = "large eps", 0.95
-    if large_eps is None:
-        return Check(name, "not run", "The inputs lie outside [0, 1] and the attack has no bounds: no eps is large.")
     large = [row for row in _able(rows, "PGD") if row.share >= large_eps]
     if not large:
-        return Check(name, "not run", f"There is no row of {_PGD} at eps >= {large_eps:g} of the pixels' range.")
+        return Check(name, "not run", f"There is no row of {_PGD} at eps >= {large_eps:g} of a known range of pixels.")
     strongest = [max((b for b in large if a.shares_ball(b)), key=lambda row: row.high) for a in large]
     row = min(strongest, key=lambda row: row.high)
     masked = row.high < nearly_all

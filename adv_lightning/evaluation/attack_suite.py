@@ -32,7 +32,7 @@ class AttackSuite(Evaluator):
     """Judges the network in validate and test under named attacks, beside the module's own, and prints them in a table.
 
     An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
-    beside it. Where nothing can stand beside the module's own attack, or there is none, a line says so. The
+    beside it. Where `attacks` is null and nothing can stand beside the module's own attack, a line says so. The
     figures are logged as `test/<name>_error`, blanks in a name as underscores, each error with its interval at 95 %
     (Wilson 1927). "Worst case" counts an example as an error if it is misclassified clean, under the module's attack or
     under one of `attacks`; those of `eps` and `masking` are other sizes, and do not count.
@@ -60,8 +60,11 @@ class AttackSuite(Evaluator):
     ) -> None:
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples={max_samples!r}: give at least 1, or null for all")
-        if taken := [name for name in attacks or () if key_of(name) in _TAKEN]:
-            raise ValueError(f"attacks has {taken[0]!r}, which names a figure of its own: give it another name")
+        keys = [key_of(name) for name in attacks or ()]
+        if taken := [
+            name for name, key in zip(attacks or (), keys, strict=True) if key in _TAKEN or keys.count(key) > 1
+        ]:
+            raise ValueError(f"attacks has {taken[0]!r}, which names another figure already: give it another name")
         self.attacks = attacks
         self.max_samples = max_samples
         self.eps = None if eps is None else [magnitude("eps", size) for size in eps]
@@ -71,16 +74,18 @@ class AttackSuite(Evaluator):
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._chosen = default_attacks(module.val_attack) if self.attacks is None else self.attacks
-        limited = self.max_samples if self.stage == "test" else self.max_samples or module.val_attack_samples
+        # In validation the module's own attack may see fewer, and nothing else shall see more.
+        limits = [self.max_samples, module.val_attack_samples if self.stage == "val" else None]
+        self._limit = min((limit for limit in limits if limit is not None), default=None)
         # With fewer examples than the module's own attack has, the same attack stands beside the others on these.
-        judging = [] if module.val_attack is None or limited else [module.val_attack]
+        judging = [] if module.val_attack is None or self._limit else [module.val_attack]
         self._attacks = joined(self._chosen, added_attacks(module.val_attack, self.eps, self.masking), judging)
         self._own = None if module.val_attack is None else type(module.val_attack).__name__
-        if self._own in self._attacks:
+        while self._own is not None and key_of(self._own) in map(key_of, self._attacks):
             self._own = f"own {self._own}"
         self._judged: dict[str, Judged] = {}
         self._classes = 0
-        self._clean, self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(3))
+        self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
         self._range = torch.tensor([math.inf, -math.inf], device=module.device)
         self._seen = 0
         self._pictures: list[Picture] = []
@@ -91,14 +96,14 @@ class AttackSuite(Evaluator):
         else:  # a step of the user's own returns what it likes
             logits = module(x)
             adv_logits = logits[:0] if module.val_attack is None else module.judge(x, y, module.val_attack)[1]
-        n = share(self.max_samples, trainer.global_rank, trainer.world_size, self._seen, len(x))
+        n = share(self._limit, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         first = not self._judged
         if first:
             self._classes = number_of_classes(logits, module.loss_fn)
             self._prepare(self._classes, module)
-        wrong = self._judged["clean"].update(logits, y, module.loss_fn)[:n].clone()
-        self._clean.update(wrong, torch.zeros_like(wrong))
+        self._judged["clean"].update(logits, y, module.loss_fn)
+        wrong = self._clean.update(logits[:n], y[:n], module.loss_fn)
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
             if first and module.val_attack is not None and len(own):
@@ -131,6 +136,7 @@ class AttackSuite(Evaluator):
         if not self._judged:  # a process without an example still takes part in the sums
             self._prepare(classes, module)
         clean, own = [self._judged["clean"].row("clean", None)], []
+        self._clean_row = self._clean.row("clean", None)
         if self._own is not None:
             own = [self._judged[self._own].row(self._own, module.val_attack)]
         others = [self._judged[name].row(name, attack) for name, attack in self._attacks.items()]
@@ -142,12 +148,13 @@ class AttackSuite(Evaluator):
             module.log(f"{self.stage}/{key_of(row['name'])}_error", row["error"], sync_dist=True)
         self.rows = [*clean, *own, *others]
         judged = [row["name"] for row in (*own, *others) if row["name"] in (self._own, *self._chosen)]
-        if len(judged) > 1 and all(row["n"] >= self._same for row in own):
+        if len(judged) > 1:
             self.rows.append({"name": "worst case", "attack": None, "worst_of": judged, **rate(self._worst)})
             module.log(f"{self.stage}/worst_case_error", self.rows[-1]["error"], sync_dist=True)
         return self._section(trainer, module)
 
     def _prepare(self, classes: int, module: AdversarialModule) -> None:
+        self._clean = Judged(classes).to(module.device)  # of the examples that the attacks have
         names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
         self._judged = {name: Judged(classes).to(module.device) for name in names}
 
@@ -177,7 +184,8 @@ class AttackSuite(Evaluator):
             "Error with its interval at 95 % (Wilson); conf. is the mean largest probability of the misclassified "
             "examples, wrong the mean probability that these give to all wrong classes together. Eps is in the units "
             "of the input; bounds are those to which the result is clipped. Worst case counts an example that is "
-            "misclassified clean, under the model's own attack or under one of those that were asked for by name.",
+            "misclassified clean, under the model's own attack, or under one of the attacks asked for, which by "
+            "default are FGSM and PGD at its eps.",
             tables=[table_of(title, self.rows)],
             rows=self.rows,
             pictures=[*self._pictures, *self._curves(), *self._counts(trainer)],
@@ -185,18 +193,17 @@ class AttackSuite(Evaluator):
         if self.attacks is None and not self._chosen:
             section.notes.append(what_is_missing(module.val_attack))
         if self.masking:
-            self._check(trainer, section, getattr(module.val_attack, "bounds", None))
+            self._check(trainer, section)
         return section
 
-    def _check(self, trainer: Trainer, section: Section, bounds: tuple[float, float] | None) -> None:
+    def _check(self, trainer: Trainer, section: Section) -> None:
         """Look for masked gradients."""
         with self._gradients.sync_context():
             zero = (int(self._gradients.errors), int(self._gradients.total))
         ends = [-self._range[0], self._range[1]]
         lowest, highest = (float(trainer.strategy.reduce(end, reduce_op="max")) for end in ends)
-        # Elsewhere than in [0, 1] nobody says what a large perturbation is, but the bounds.
-        pixels = bounds is not None or (lowest <= _ROUNDING and highest <= 1 + _ROUNDING)
-        self.checks = masking_checks(self._rows_of_same_examples(), zero, 0.5 if pixels else None)
+        unit_range = lowest <= _ROUNDING and highest <= 1 + _ROUNDING
+        self.checks = masking_checks(self._rows_of_same_examples(), zero, unit_range=unit_range)
         section.verdict = verdict(self.checks)
         section.notes.append(section.verdict)
         checks = [[check.name, check.outcome, check.words] for check in self.checks]
@@ -205,8 +212,7 @@ class AttackSuite(Evaluator):
 
     def _rows_of_same_examples(self) -> list[dict[str, Any]]:
         """Return what was found on the first `max_samples` examples."""
-        clean = {**self.rows[0], **rate(self._clean)}
-        return [clean, *(row for row in self.rows[1:] if row["n"] == self._same and "worst_of" not in row)]
+        return [self._clean_row, *(row for row in self.rows[1:] if row["n"] == self._same and "worst_of" not in row)]
 
     def _curves(self) -> list[Picture]:
         clean, *rows = self._rows_of_same_examples()

@@ -6,6 +6,7 @@ import math
 
 from adv_lightning.attacks import FGSM, PGD, Attack, SignNoise
 from adv_lightning.attacks.library import ExternalAttack
+from adv_lightning.evaluation.rows import key_of
 
 STEPS = 40
 _MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -21,11 +22,11 @@ def max_norm(attack: Attack | None) -> float | None:
     return eps if isinstance(eps, int | float) and getattr(attack, "norm", "Linf") in ("Linf", math.inf) else None
 
 
-def left_out(key: str) -> str:
+def left_out(what: str, key: str) -> str:
     """Say that something is left out, for want of a size."""
     return (
-        f"Left out: the module's val_attack has no eps in the max norm to take the size from. Give {key}, or an attack "
-        "such as --model.val_attack=FGSM --model.val_attack.eps=0.1."
+        f"{what} is left out: the module's val_attack has no eps in the max norm to take the size from. Give {key}, or "
+        "an attack such as --model.val_attack=FGSM --model.val_attack.eps=0.1."
     )
 
 
@@ -56,9 +57,13 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
     large = _LARGE * (1 if bounds is None else bounds[1] - bounds[0])
     if eps is None:
         eps = [factor * size for factor in _MULTIPLES] if masking and size else []
+    digits = 4 if len({f"{each:.4g}" for each in eps}) == len(set(eps)) else 9
     added: dict[str, Attack] = {}
     for each in eps:
-        added |= {f"FGSM {each:.4g}": FGSM(each, bounds), f"PGD {each:.4g}": PGD(each, steps=STEPS, bounds=bounds)}
+        added |= {
+            f"FGSM {each:.{digits}g}": FGSM(each, bounds),
+            f"PGD {each:.{digits}g}": PGD(each, steps=STEPS, bounds=bounds),
+        }
     if masking and size:
         added |= {
             # In ten steps it can cross the ball, too.
@@ -77,7 +82,9 @@ def joined(chosen: dict[str, Attack], added: dict[str, Attack], judging: list[At
     for name, attack in added.items():
         if attack.config() not in known:
             known.append(attack.config())
-            together[name if name not in together else f"{name} (added)"] = attack
+            while key_of(name) in map(key_of, together):
+                name = f"{name} (added)"
+            together[name] = attack
     return together
 
 

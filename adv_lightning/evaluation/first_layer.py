@@ -50,10 +50,13 @@ class FirstLayer(Evaluator):
         spread = locality(weights).nanmedian().item()
         text = (
             f"{len(weights)} filter{'s' if len(weights) > 1 else ''} of layer {name}, of "
-            f"{' x '.join(map(str, weights.shape[1:]))}. Spread, the root mean "
-            "square distance of a filter's energy from its centre, in pixels; the less, the more local: median "
-            f"{spread:.2f}."
+            f"{' x '.join(map(str, weights.shape[1:]))}."
         )
+        if not math.isnan(spread):
+            text += (
+                " Spread, the root mean square distance of a filter's energy from its centre, in pixels; the less, the "
+                f"more local: median {spread:.2f}."
+            )
         return Section(
             title,
             text,

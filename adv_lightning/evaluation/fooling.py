@@ -74,7 +74,7 @@ class Fooling(Evaluator):
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         self._shape = trainer.strategy.broadcast(self._shape)
         if self._sizes is None:
-            return Section("Fooling images", left_out("callbacks.fooling.eps"))
+            return Section("Fooling images", notes=[left_out("Fooling", "callbacks.fooling.eps")])
         if self._shape is None:  # no example was there to tell
             return Section("Fooling images")
         with torch.inference_mode():
@@ -236,7 +236,7 @@ def fooling_step(
     """
     with gradients_enabled(module):
         x = x.detach().clone().requires_grad_()
-        # By the logarithm, in float64: p itself, and its gradient with it, underflows far from the class.
+        # By the logarithm, in float64: a softmax's p, and its gradient with it, underflows far from the class.
         logarithm = module.loss_fn.probabilities(module(x).double())[:, target].log()
         (grad,), _ = gradients(logarithm.sum(), [x])
     grad = torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0)

@@ -56,7 +56,7 @@ class LogitSweep(Evaluator):
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         title = "Logits against eps"
         if not self._limit:
-            return Section(title, left_out("callbacks.logit_sweep.limit"))
+            return Section(title, notes=[left_out("LogitSweep", "callbacks.logit_sweep.limit")])
         if self._found is None:  # not on the first process
             return Section(title)
         inputs, logits, correct, y = self._found

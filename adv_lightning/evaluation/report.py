@@ -141,6 +141,8 @@ def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
 def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, bytes]:
     """Draw every picture into a file of its own and into TensorBoard, and return the files' contents by name."""
     logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
+    for old in folder.glob("[0-9][0-9]_*.png"):  # of a test before, which other figures belong to
+        old.unlink()
     drawn: dict[str, bytes] = {}
     for i, picture in enumerate(picture for section in sections for picture in section.pictures):
         drawn[picture.name] = png_of(picture.draw())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import sys
 from typing import Any
 
@@ -65,8 +66,9 @@ def _label(row: dict[str, Any]) -> str:
     if row["attack"] is None:
         return str(row["name"])
     call = describe(row["attack"])
-    own = str(row["name"]).split()[0].partition("-")[0] == class_name(row["attack"])
-    return call if own else f"{row['name']}: {call}"
+    # A name that is the class's with a number or two says nothing that the call does not.
+    plain = re.fullmatch(rf"{re.escape(class_name(row['attack']))}(-\d+)?( [\d.e+-]+)?", str(row["name"]))
+    return call if plain else f"{row['name']}: {call}"
 
 
 def describe(attack: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ from adv_lightning.module import AdversarialModule
 Kind = Literal["gaussian", "uniform", "attacked"]
 CHUNK = 100
 """Draws of one generator, so that figures do not change with the number of processes."""
+_HALF_PRECISION = 0.02
 _DISTRIBUTIONS = {"gaussian": "N(0, I)", "uniform": "U(0, 1)"}
 
 
@@ -66,6 +67,7 @@ class RubbishTest(Evaluator):
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._shape: torch.Size | None = None
         self._classes = 0
+        self._shares_one = False
         eps = max_norm(module.val_attack) if self.eps is None else self.eps
         self._step = None if eps is None else FGSM(eps)
 
@@ -78,8 +80,12 @@ class RubbishTest(Evaluator):
             return Section("Rubbish")
         kinds = [kind for kind in self.kinds if kind != "attacked" or self._step is not None]
         rows = [self._row(kind, trainer, module) for kind in kinds]
-        notes = [] if len(kinds) == len(self.kinds) else [left_out("callbacks.rubbish_test.eps")]
-        if self._classes == 2 and self.threshold <= 0.5:
+        notes = (
+            []
+            if len(kinds) == len(self.kinds)
+            else [left_out("Rubbish of the kind attacked", "callbacks.rubbish_test.eps")]
+        )
+        if self._shares_one and self._classes == 2 and self.threshold <= 0.5:
             notes.append("Of two classes one always has a probability of 1/2 or more: read the confidence.")
         return Section(
             "Rubbish",
@@ -87,7 +93,9 @@ class RubbishTest(Evaluator):
             f"{self.threshold:g} for any class.",
             tables=[
                 Table("Rubbish, taken for a class; in percent", ["inputs", "n", "error [95 %]", "conf."], _cells(rows))
-            ],
+            ]
+            if rows
+            else [],
             notes=notes,
             pictures=_skew(rows, trainer),
             rows=rows,
@@ -105,7 +113,10 @@ class RubbishTest(Evaluator):
             logits = module(x)
             self._classes = number_of_classes(logits, module.loss_fn)
             rate = rate or RubbishRate(self._classes, self.threshold).to(module.device)
-            rate.update(module.loss_fn.probabilities(logits))
+            probabilities = module.loss_fn.probabilities(logits)
+            sums = probabilities.float().sum(dim=1)
+            self._shares_one = bool(((sums - 1).abs() < _HALF_PRECISION).all())
+            rate.update(probabilities)
         assert rate is not None
         error = rate.compute().item()
         name = "_".join(["rubbish", *([] if kind == "gaussian" else [kind]), "error"])

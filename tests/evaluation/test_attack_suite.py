@@ -364,7 +364,9 @@ def test_checks_compare_the_same_examples(
     suite = AttackSuite(masking=True, max_samples=100)
     checks = attack_suite.masking_checks
     monkeypatch.setattr(
-        attack_suite, "masking_checks", lambda rows, *others: seen.extend(rows) or checks(rows, *others)
+        attack_suite,
+        "masking_checks",
+        lambda rows, *others, **known: seen.extend(rows) or checks(rows, *others, **known),
     )
     module = AdversarialModule(trained["plain"].backbone, FGSM(0.1))
     quiet_trainer(callbacks=[suite]).test(module, datamodule=DigitsDataModule(), verbose=False)
@@ -398,7 +400,7 @@ def test_an_attack_may_have_the_name_of_the_modules_own() -> None:
 
 @pytest.mark.parametrize("name", ["clean", "worst case", "worst_case", "adv", "rubbish", ""])
 def test_a_name_of_a_row_of_its_own_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"attacks has '{name}', which names a figure of its own"):
+    with pytest.raises(ValueError, match=f"attacks has '{name}', which names another figure already"):
         AttackSuite({name: FGSM(0.1)})
 
 
@@ -411,12 +413,15 @@ def test_a_range_of_eps_is_no_part_of_the_worst_case() -> None:
     assert max(row["error"] for row in suite.rows) > worst["error"]
 
 
-def test_there_is_no_worst_case_where_the_own_attack_saw_fewer() -> None:
-    suite = AttackSuite()
+@pytest.mark.parametrize(("samples", "n"), [(None, 5), (3, 3), (20, 5)])
+def test_in_validation_nothing_sees_more_than_the_own_attack(samples: int | None, n: int) -> None:
+    suite = AttackSuite(max_samples=samples)
     module = AdversarialModule(mlp(), FGSM(0.3), val_attack_samples=5)
-    trainer = quiet_trainer(callbacks=[suite])
-    trainer.validate(module, loader(), verbose=False)
-    assert [(row["name"], row["n"]) for row in suite.rows] == [("clean", 29), ("FGSM", 5), ("PGD", 29)]
+    quiet_trainer(callbacks=[suite]).validate(module, loader(), verbose=False)
+    found = [(row["name"], row["n"]) for row in suite.rows]
+    assert found == [("clean", 29), ("FGSM", 5), ("PGD", n), ("worst case", n)]
+    assert suite.rows[2] == row_by_hand(module.backbone, "PGD", PGD(0.3), n)
+    assert suite.rows[3] == worst_by_hand(module.backbone, {"FGSM": FGSM(0.3), "PGD": PGD(0.3)}, n)
 
 
 @pytest.mark.parametrize(("bounds", "ran"), [(None, False), ((-9.0, 9.0), True)])
@@ -430,15 +435,43 @@ def test_no_eps_is_large_for_inputs_of_no_known_range(bounds: tuple[float, float
 
 
 def test_the_users_names_stand_in_the_table_and_in_the_keys() -> None:
-    suite = AttackSuite({"many steps": PGD(0.3, steps=3), "PGD-3": PGD(0.4, steps=3)})
+    suite = AttackSuite({"many steps": PGD(0.3, steps=3), "PGD-3": PGD(0.4, steps=3), "PGD mine": PGD(0.5, steps=3)})
     _, trainer = judged(suite)
     assert suite.section is not None
     heads = [row[0] for row in suite.section.tables[0].rows]
     assert heads[2].startswith("many steps: PGD(eps=0.3")
     assert heads[3].startswith("PGD(eps=0.4")
+    assert heads[4].startswith("PGD mine: PGD(eps=0.5")
     assert {"test/many_steps_error", "test/PGD-3_error"} <= set(trainer.callback_metrics)
 
 
 def test_examples_that_are_fooled_come_first() -> None:
     fooled = torch.tensor([False, True, False, True, False, False, True, False])
     assert attack_suite._fooled_first(fooled).tolist() == [1, 3, 6, 0, 2, 4]
+
+
+def test_names_that_would_share_a_key_are_kept_apart() -> None:
+    with pytest.raises(ValueError, match="attacks has 'a b', which names another figure already"):
+        AttackSuite({"a b": FGSM(0.1), "a_b": FGSM(0.2)})
+    suite = AttackSuite({"FGSM": FGSM(0.05), "own FGSM": FGSM(0.07)}, eps=[0.12345, 0.12346])
+    module, _ = judged(suite)
+    rows = {row["name"]: row for row in suite.rows}
+    assert rows["own own FGSM"] == row_by_hand(module.backbone, "own own FGSM", FGSM(0.3, bounds=(-2, 2)))
+    assert rows["own FGSM"] == row_by_hand(module.backbone, "own FGSM", FGSM(0.07))
+    assert {"FGSM 0.12345", "FGSM 0.12346"} <= rows.keys()
+
+
+def test_the_range_of_pixels_is_that_of_each_attack() -> None:
+    suite = AttackSuite({"no range": PGD(0.5)}, masking=True)
+    judged(suite, FGSM(0.02, bounds=(-9.0, 9.0)))  # inputs from N(0, 1)
+    words = {check.name: check.words for check in suite.checks}["large eps"]
+    assert "eps=9" in words
+    suite = AttackSuite({"range": PGD(9.0, bounds=(-9.0, 9.0))}, masking=True)
+    judged(suite, FGSM(0.02))
+    assert "eps=9" in {check.name: check.words for check in suite.checks}["large eps"]
+
+
+def test_checks_and_curves_start_from_the_same_clean_examples() -> None:
+    suite = AttackSuite(max_samples=11, eps=[0.1, 0.2])
+    module, _ = judged(suite)
+    assert suite._rows_of_same_examples()[0] == row_by_hand(module.backbone, "clean", None, 11)

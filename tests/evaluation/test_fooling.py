@@ -137,12 +137,12 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], said: str) -> None
         Fooling(**arguments)
 
 
-def test_without_a_size_it_is_left_out_and_the_section_says_so() -> None:
+def test_without_a_size_it_is_left_out_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     fooling = Fooling()
     module = AdversarialModule(linear().backbone, ScaledGradient(1.0))
     data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
     quiet_trainer(callbacks=[fooling]).test(module, data, verbose=False)
     assert fooling.section is not None
-    assert fooling.section.text.startswith("Left out")
-    assert "callbacks.fooling.eps" in fooling.section.text
+    assert "callbacks.fooling.eps" in fooling.section.notes[0]
+    assert "Fooling is left out" in capsys.readouterr().out
     assert fooling.section.record == {}

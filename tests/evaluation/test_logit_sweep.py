@@ -57,7 +57,7 @@ def test_without_a_limit_it_is_left_out_and_the_section_says_so() -> None:
     data = Batches((torch.rand(1, 1, 2, 2), torch.tensor([0])))
     quiet_trainer(callbacks=[sweep]).test(module, data, verbose=False)
     assert sweep.section is not None
-    assert "callbacks.logit_sweep.limit" in sweep.section.text
+    assert "callbacks.logit_sweep.limit" in sweep.section.notes[0]
     assert sweep.section.pictures == []
 
 

@@ -290,3 +290,14 @@ def test_pictures_of_like_names_have_files_of_their_own(tmp_path: Path) -> None:
 def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
     write_json({"a": [float("nan"), {"b": float("inf")}], "c": 1.5}, tmp_path, "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, {"b": None}], "c": 1.5}
+
+
+def test_pictures_of_a_test_before_are_gone(tmp_path: Path) -> None:
+    net, logger = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), CSVLogger(tmp_path)
+    data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
+    for attack in (FGSM(0.3), None):
+        suite = AttackSuite()
+        trainer = quiet_trainer(callbacks=[suite, Report(html=True)], logger=logger)
+        trainer.test(AdversarialModule(net, attack), data, verbose=False)
+        assert suite.section is not None
+        assert len(list((Path(logger.log_dir) / "pictures").iterdir())) == len(suite.section.pictures)

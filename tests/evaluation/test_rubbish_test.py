@@ -16,7 +16,7 @@ from tests.helpers import Batches, mlp, quiet_trainer
 
 
 def data() -> Batches:
-    return Batches((torch.rand(4, 6), torch.tensor([0, 1, 2, 0])))
+    return Batches((torch.rand(4, 6), torch.tensor([0, 1, 1, 0])))
 
 
 def drawn(uniform: bool = False) -> Tensor:
@@ -28,6 +28,7 @@ def drawn(uniform: bool = False) -> Tensor:
 
 
 def judged(test: RubbishTest, net: nn.Module | None = None, **kwargs: Any) -> tuple[AdversarialModule, Any]:
+    torch.manual_seed(0)
     module = AdversarialModule(mlp().float() if net is None else net, **({"attack": FGSM(0.1)} | kwargs))
     trainer = quiet_trainer(callbacks=[test])
     trainer.test(module, data(), verbose=False)
@@ -110,6 +111,11 @@ def test_of_two_classes_one_is_always_likely_and_a_note_says_so(capsys: pytest.C
     assert test.section is not None
     assert test.section.rows[0]["error"] == 1
     assert "Of two classes one always has a probability of 1/2 or more" in capsys.readouterr().out
+
+
+def test_of_two_independent_classes_none_need_be_likely(capsys: pytest.CaptureFixture[str]) -> None:
+    judged(RubbishTest(10), nn.Linear(6, 2), loss_fn=SigmoidLoss())
+    assert "Of two classes" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
