@@ -1,6 +1,7 @@
 """A reader of IDX files, the format of MNIST."""
 
 import gzip
+import zlib
 from math import prod
 from pathlib import Path
 
@@ -23,11 +24,11 @@ def read_idx(path: Path, ndim: int) -> Tensor:
         uint8 tensor with the shape in the file's header.
 
     Raises:
-        ValueError: The file is not such a file, or is cut short.
+        ValueError: The file is not such a file, is damaged or cut short, or holds nothing.
     """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}. Fetch it again") from error
     magic = bytes([0, 0, 8, ndim])
     header = 4 + 4 * ndim
@@ -42,4 +43,6 @@ def read_idx(path: Path, ndim: int) -> Tensor:
             f"{path} is damaged: its header promises {header + prod(shape)} bytes for the shape {shape}, and "
             f"it holds {len(data)}. Fetch it again"
         )
+    if prod(shape) == 0:
+        raise ValueError(f"{path} holds nothing: its header says the shape {shape}. Fetch it again")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8, offset=header).view(shape)

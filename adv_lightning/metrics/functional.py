@@ -38,7 +38,7 @@ def confidence_histogram(probabilities: Tensor, predicted: Tensor, y: Tensor, bi
     """Return how often the largest probability falls into each of equal bins of [0, 1]: int64 [2, bins].
 
     The first row is of the examples classified rightly, the second of the misclassified. Bin k holds what is at least
-    k / bins and less than (k + 1) / bins; the last holds 1 too.
+    k / bins and less than (k + 1) / bins, to the rounding of float32; the last holds 1 too.
     """
     index = (probabilities.amax(dim=-1).float() * bins).long().clamp(0, bins - 1)
     wrong = predicted != y

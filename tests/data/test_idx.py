@@ -50,3 +50,15 @@ def test_a_file_that_is_not_compressed_is_refused(tmp_path: Path) -> None:
     path.write_bytes(HEADER + PIXELS)
     with pytest.raises(ValueError, match=r"images.gz is damaged: Not a gzipped file"):
         read_idx(path, 3)
+
+
+def test_a_compressed_file_with_a_broken_block_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "images.gz"
+    path.write_bytes(b"\x1f\x8b\x08\0\0\0\0\0\0\0\x07")
+    with pytest.raises(ValueError, match=r"images.gz is damaged: Error -3 while decompressing data"):
+        read_idx(path, 3)
+
+
+def test_a_file_that_holds_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels holds nothing: its header says the shape \[0\]"):
+        read_idx(write(tmp_path / "labels", bytes([0, 0, 8, 1, 0, 0, 0, 0])), 1)
