@@ -19,13 +19,14 @@ class NotFiniteError(ArithmeticError):
 
 
 class FiniteLoss(Callback):
-    """Ends training when the loss is NaN or infinite, and names the batch and the term; no such weights are saved.
+    """Ends training when the loss is NaN or infinite, and names the batch and the term.
 
-    Lightning trains on, and early stopping on an error rate does not see it. Losses are looked at once in
-    `every_n_batches`, at the end of an epoch, before validation and before a checkpoint is written, so that the device
-    is not waited for in every step; before a checkpoint, the weights too. The checkpoints written before stay as they
-    are. Where a GradScaler skips the steps that overflow (precision 16-mixed), only losses that are all of them not
-    finite end the training.
+    Lightning trains on, and early stopping on an error rate does not see it; its `detect_anomaly` does, but slows every
+    step. Losses are looked at once in `every_n_batches` and, with the weights, at the end of an epoch, before
+    validation and before a checkpoint is written, so that the device is not waited for in every step. The checkpoints
+    from before stay as they are, and no such weights are written, unless it is by a checkpoint of weights alone in
+    mid-epoch, of which Lightning tells no callback. Where a GradScaler skips the steps that overflow (precision
+    16-mixed), training ends only when `every_n_batches` losses in a row are not finite.
 
     Args:
         every_n_batches: At least 1.
@@ -40,47 +41,52 @@ class FiniteLoss(Callback):
         if every_n_batches < 1:
             raise ValueError(f"every_n_batches={every_n_batches!r}: give at least 1")
         self.every_n_batches = every_n_batches
-        self._seen: list[tuple[int, tuple[Tensor | None, ...]]] = []
+        self._seen: list[tuple[str, tuple[Tensor | None, ...]]] = []
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seen = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        self._seen.append((batch_idx, adversarial(pl_module, self).newest))
-        if len(self._seen) >= self.every_n_batches or trainer.is_last_batch:
-            self._check(trainer)
+        self._seen.append((f"batch {batch_idx} of epoch {trainer.current_epoch}", adversarial(pl_module, self).newest))
+        if trainer.is_last_batch:
+            self._check_all(trainer, pl_module)
+        elif len(self._seen) >= self.every_n_batches:
+            self._check_losses(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check(trainer)
+        self._check_all(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._check(trainer)
-        bad = [name for name, p in pl_module.named_parameters() if not p.isfinite().all()]
-        if bad:
+        self._check_all(trainer, pl_module)
+
+    def _check_all(self, trainer: Trainer, module: LightningModule) -> None:
+        self._check_losses(trainer)
+        named = [(name, p.isfinite().all()) for name, p in module.named_parameters()]
+        if named and not torch.stack([finite for _, finite in named]).all():
+            name = next(name for name, finite in named if not finite)
             raise NotFiniteError(
-                f"{bad[0]} holds numbers that are not finite after epoch {trainer.current_epoch}, so no checkpoint is "
+                f"{name} holds numbers that are not finite after epoch {trainer.current_epoch}, so no checkpoint is "
                 f"written. {_advice(trainer)}"
             )
 
-    def _check(self, trainer: Trainer) -> None:
+    def _check_losses(self, trainer: Trainer) -> None:
+        skips = getattr(trainer.precision_plugin, "scaler", None) is not None
+        if skips and len(self._seen) < self.every_n_batches:
+            return
         seen, self._seen = self._seen, []
         totals = [losses[0] for _, losses in seen if losses and losses[0] is not None]
         finite = torch.stack(totals).isfinite() if totals else torch.ones(1, dtype=torch.bool)
-        skips = getattr(trainer.precision_plugin, "scaler", None) is not None
         bad = bool(~finite.any() if skips else ~finite.all())
         if not trainer.strategy.reduce_boolean_decision(bad, all=False):
             return
         if not bad:
             raise NotFiniteError(f"the loss is not finite in another process. {_advice(trainer)}")
-        batch, losses = seen[int((~finite).nonzero()[0])]
+        place, losses = seen[int((~finite).nonzero()[0])]
         values = {name: loss.item() for name, loss in zip(_TERMS, losses, strict=True) if loss is not None}
         said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        raise NotFiniteError(
-            f"the loss is not finite: {said} in batch {batch} of epoch {trainer.current_epoch}, both counted from 0. "
-            f"{_advice(trainer)}"
-        )
+        raise NotFiniteError(f"the loss is not finite: {said} in {place}, both counted from 0. {_advice(trainer)}")
 
 
 def _advice(trainer: Trainer) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialModule, FiniteLoss, NotFiniteError
 from adv_lightning.cli import main
 from tests.conftest import ROOT
-from tests.helpers import Batches, batches, fit, mlp
+from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
 
 
 def with_nan(number: int, at: int) -> Batches:
@@ -107,3 +107,40 @@ def test_the_command_line_ends_with_one_line(tmp_path: Path, capsys: pytest.Capt
 def test_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="every_n_batches=0: give at least 1"):
         FiniteLoss(0)
+
+
+def test_weights_that_are_not_finite_are_not_saved_alone_either(tmp_path: Path) -> None:
+    module = AdversarialModule(mlp(), FGSM(0.1), optimizer=Spoil)
+    checkpoint = AdversarialCheckpoint(monitor=None, dirpath=tmp_path, save_weights_only=True)
+    with pytest.raises(NotFiniteError, match=r"backbone\.0\.weight holds numbers that are not finite after epoch 1"):
+        fit(module, batches(2), callbacks=[checkpoint, FiniteLoss()], enable_checkpointing=True, max_epochs=3)
+    stored = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert all(value.isfinite().all() for value in stored["state_dict"].values())
+
+
+class Skips(FiniteLoss):
+    """In a training whose GradScaler skips the steps that overflow."""
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        trainer.precision_plugin.scaler = object()
+        super().on_train_batch_end(trainer, *args)
+        del trainer.precision_plugin.scaler
+
+
+def judged_by(callback: FiniteLoss, losses: list[float]) -> None:
+    """Show the callback a training of these losses, two batches an epoch."""
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    trainer = quiet_trainer()
+    for i, loss in enumerate(losses):
+        module.newest = (torch.tensor(loss), None, None)
+        trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = i % 2 == 1
+        callback.on_train_batch_end(trainer, module, None, None, i % 2)
+
+
+def test_a_scaler_that_skips_steps_may_see_some_that_are_not_finite() -> None:
+    inf = float("inf")
+    judged_by(Skips(4), [inf, 1, 1, 1, 1, inf, inf, inf])
+    with pytest.raises(NotFiniteError, match="the loss is not finite: loss inf in batch 0 of epoch 0"):
+        judged_by(Skips(4), [inf] * 4)
+    with pytest.raises(NotFiniteError, match="the loss is not finite: loss inf in batch 0 of epoch 0"):
+        judged_by(FiniteLoss(4), [inf, 1])
