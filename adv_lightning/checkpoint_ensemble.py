@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adv_lightning.checkpoints import load_module
 from adv_lightning.losses import SoftmaxLoss
 from adv_lightning.models import Ensemble
-from adv_lightning.module import AdversarialModule
 
 
 class CheckpointEnsemble(Ensemble):
@@ -18,7 +18,8 @@ class CheckpointEnsemble(Ensemble):
         checkpoints: Paths of checkpoints that a command line made, so that they know their networks.
 
     Raises:
-        ValueError: there is no path, or a network was trained with another loss than a softmax's.
+        ValueError: there is no path, a file cannot be rebuilt (see `load_module`), or a network was trained with
+            another loss than a softmax's.
         FileNotFoundError: a file is missing.
     """
 
@@ -26,8 +27,8 @@ class CheckpointEnsemble(Ensemble):
         for path in checkpoints:
             if not Path(path).is_file():
                 raise FileNotFoundError(f"checkpoints has {path!r}: there is no such file")
-        modules = [AdversarialModule.load_from_checkpoint(path, map_location="cpu") for path in checkpoints]
+        modules = [load_module(path) for path in checkpoints]
         for path, module in zip(checkpoints, modules, strict=True):
             if not isinstance(module.loss_fn, SoftmaxLoss):
                 raise ValueError(f"{path} was trained with {module.loss_fn}, and an Ensemble averages softmaxes")
-        super().__init__([module.backbone.eval() for module in modules])
+        super().__init__([module.backbone for module in modules])

@@ -53,7 +53,7 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
 
 
 def load_module(path: str | Path) -> AdversarialModule:
-    """Rebuild the module in a checkpoint that a command line made: on the CPU, in eval mode, its parameters frozen.
+    """Rebuild the module in a checkpoint that a command line made: on the CPU, in eval mode.
 
     Runs no code of the file, but imports the classes that it names. Global random number generators stay as they are.
 
@@ -75,8 +75,7 @@ def load_module(path: str | Path) -> AdversarialModule:
     torch.set_default_dtype(torch.float32)
     try:
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-            module = AdversarialModule.load_from_checkpoint(path, map_location="cpu")
-            return module.eval().requires_grad_(False)
+            return AdversarialModule.load_from_checkpoint(path, map_location="cpu").eval()
     finally:
         torch.set_default_dtype(dtype)
 

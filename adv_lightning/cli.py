@@ -14,10 +14,9 @@ from typing import Any
 import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch import Callback, LightningDataModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
@@ -25,95 +24,22 @@ from torch import nn
 from adv_lightning import checkpoint_ensemble, data, models, transferred  # noqa: F401
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
-    AdversarialEarlyStopping,
-    AdversarialPictures,
-    ClassCentres,
-    FinalMetrics,
-    FiniteLoss,
     HiddenPerturbation,
-    InputNoise,
     L1Penalty,
-    MaxNorm,
-    MomentumSchedule,
     NotFiniteError,
-    RubbishTraining,
-    TimedProgressBar,
 )
 from adv_lightning.checkpoints import DATA, described, read_checkpoint
 from adv_lightning.compare import compare
 from adv_lightning.comparison import Comparison
 from adv_lightning.errors import arguments_of
-from adv_lightning.evaluation import AttackSuite, FirstLayer, Fooling, LogitSweep, Report, RubbishTest
+from adv_lightning.evaluation import AttackSuite
 from adv_lightning.module import AdversarialModule
+from adv_lightning.named_callbacks import ON_BY_DEFAULT, NamedCallbacks
 from adv_lightning.parser import ArgumentParser, is_ours
 from adv_lightning.refit import refit_arguments
+from adv_lightning.trainer_defaults import default_bar, default_logger
 
 _WORDS = ("best", "last", "hpc", "registry")
-
-
-class NamedCallbacks:
-    """The project's callbacks, each under a name, so that several configuration files merge.
-
-    Null switches one off. Callbacks of your own go to trainer.callbacks.
-
-    Args:
-        early_stopping: Stops when the adversarial validation error stops falling.
-        checkpoint: Keeps the best and the last checkpoint.
-        finite_loss: Ends training when the loss is not finite.
-        max_norm: Limits the norm of each unit's incoming weights.
-        momentum: Moves the optimizer's momentum over the epochs.
-        noise: Trains on noise in place of the attack.
-        hidden: Perturbs hidden layers.
-        l1: Adds an L1 penalty on chosen layers.
-        rubbish: Trains on noise inputs that are of no class.
-        centres: Moves the units of an RBF network to the means of their classes.
-        pictures: Shows what the attack does, in TensorBoard.
-        attack_suite: Judges under further attacks in test and validate.
-        rubbish_test: Counts inputs of no class that are taken for one.
-        fooling: Makes fooling images of every class.
-        logit_sweep: Follows the logits along the line of the attack.
-        first_layer: Draws the filters of the first layer.
-        report: Writes what was found in test and validate, with pictures if asked to.
-        final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
-    """
-
-    def __init__(
-        self,
-        early_stopping: AdversarialEarlyStopping | None = None,
-        checkpoint: AdversarialCheckpoint | None = None,
-        finite_loss: FiniteLoss | None = None,
-        max_norm: MaxNorm | None = None,
-        momentum: MomentumSchedule | None = None,
-        noise: InputNoise | None = None,
-        hidden: HiddenPerturbation | None = None,
-        l1: L1Penalty | None = None,
-        rubbish: RubbishTraining | None = None,
-        centres: ClassCentres | None = None,
-        pictures: AdversarialPictures | None = None,
-        attack_suite: AttackSuite | None = None,
-        rubbish_test: RubbishTest | None = None,
-        fooling: Fooling | None = None,
-        logit_sweep: LogitSweep | None = None,
-        first_layer: FirstLayer | None = None,
-        report: Report | None = None,
-        final_metrics: FinalMetrics | None = None,
-    ) -> None:
-        watching = (early_stopping, checkpoint, pictures, final_metrics)
-        judging = (attack_suite, rubbish_test, fooling, logit_sweep, first_layer, report)
-        acting = (finite_loss, max_norm, momentum, noise, hidden, l1, rubbish, centres)
-        self.callbacks: list[Callback] = [
-            callback for callback in (*acting, *watching, *judging) if callback is not None
-        ]
-
-
-_ON_BY_DEFAULT = {
-    "checkpoint": AdversarialCheckpoint,
-    "finite_loss": FiniteLoss,
-    "pictures": AdversarialPictures,
-    "attack_suite": AttackSuite,
-    "report": Report,
-    "final_metrics": FinalMetrics,
-}
 
 
 _FROM_DATA = ("num_classes", "input_shape")
@@ -177,7 +103,7 @@ class AdversarialCLI(LightningCLI):
             help="Judge the best checkpoint on the test set after fit.",
         )
         parser.set_defaults({"model": {"class_path": _path(self._default_model)}})
-        parser.set_defaults({f"callbacks.{name}": {"class_path": _path(c)} for name, c in _ON_BY_DEFAULT.items()})
+        parser.set_defaults({f"callbacks.{name}": {"class_path": _path(c)} for name, c in ON_BY_DEFAULT.items()})
         for source in _FROM_DATA:
             for owner in _NETS:
                 parser.link_arguments(f"data.{source}", f"{owner}.init_args.{source}", _plain, apply_on="instantiate")
@@ -259,8 +185,8 @@ class AdversarialCLI(LightningCLI):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
             if self._get(self.config, "ckpt_path") is None:
                 rank_zero_info("No --ckpt_path: the network has the weights it was initialised with.")
-        if config.get("logger") in (None, True):
-            kwargs["logger"] = TensorBoardLogger(config.get("default_root_dir") or ".", default_hp_metric=False)
+        if logger := default_logger(config):
+            kwargs["logger"] = logger
         elif config.get("logger") is False:
             self.save_config_callback = None  # it would write to the current directory
         named = self._get(self.config_init, "callbacks").callbacks
@@ -270,12 +196,9 @@ class AdversarialCLI(LightningCLI):
             self.config_init[self.subcommand]["verbose"] = True  # or nothing would be printed
         own = config.get("callbacks") or []
         own = own if isinstance(own, list) else [own]
-        shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
         given = self.trainer_defaults.get("callbacks") or []
         given = [*own, *(given if isinstance(given, list) else [given])]
-        if shown and not any(isinstance(callback, ProgressBar) for callback in given):
-            named = [*named, TimedProgressBar()]
-        kwargs["callbacks"] = [*named, Timer(duration=config.get("max_time")), *own]
+        kwargs["callbacks"] = [*named, *default_bar(config, given), Timer(duration=config.get("max_time")), *own]
         return super().instantiate_trainer(**kwargs)
 
     def predict(self, **kwargs: Any) -> None:

@@ -11,16 +11,14 @@ from typing import Any
 import torch
 import yaml
 from lightning.pytorch import LightningDataModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import SaveConfigCallback
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 
 from adv_lightning.attacks import Attack
-from adv_lightning.callbacks import TimedProgressBar
 from adv_lightning.checkpoints import DATA, described, names_of, read_checkpoint
 from adv_lightning.comparison import Comparison
 from adv_lightning.parser import ArgumentParser, is_ours
+from adv_lightning.trainer_defaults import default_bar, default_logger
 from adv_lightning.transfer_matrix import check_names
 
 _DESCRIPTION = """\
@@ -148,12 +146,9 @@ def _kind(data: dict[str, Any] | None) -> str | None:
 def _trainer(config: dict[str, Any], save_config: SaveConfigCallback) -> Trainer:
     """Build the trainer with the project's progress bar and TensorBoard, where nothing else is asked for."""
     own = config.get("callbacks") or []
-    callbacks = [*own] if isinstance(own, list) else [own]
-    shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
-    if shown and not any(isinstance(callback, ProgressBar) for callback in callbacks):
-        callbacks.append(TimedProgressBar())
-    if config.get("logger") in (None, True):
-        config["logger"] = TensorBoardLogger(config.get("default_root_dir") or ".", default_hp_metric=False)
+    own = own if isinstance(own, list) else [own]
+    callbacks = [*own, *default_bar(config, own)]
+    config["logger"] = default_logger(config) or config["logger"]
     if config["logger"] and not config.get("fast_dev_run"):
         callbacks.append(save_config)
     return Trainer(**(config | {"callbacks": callbacks}))

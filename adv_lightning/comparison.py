@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.checkpoints import load_module, names_of
+from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.record import circumstances, sha256, write_json, write_whole
 from adv_lightning.evaluation.report import png_of, show_png
 from adv_lightning.evaluation.rows import describe
@@ -89,7 +89,7 @@ class Comparison(LightningModule):
                 or equal ones.
         """
         names = check_names(names_of(checkpoints, names))
-        modules = [load_module(path) for path in checkpoints]
+        modules = [load_module(path).requires_grad_(False) for path in checkpoints]
         comparison = cls(dict(zip(names, modules, strict=True)), attack, max_samples)
         comparison.checkpoints = dict(zip(names, map(str, checkpoints), strict=True))
         return comparison
@@ -161,7 +161,7 @@ class Comparison(LightningModule):
             "n": self.errors[0]["n"],
             "transfer": self.errors,
             "agreement": self.agreements,
-            "seed": int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None,
+            "seed": process_seed(),
             **circumstances(self.trainer, next(iter(self.nets.values()))),
         }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Literal, Self
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
 from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.data.seeding import process_seed
 from adv_lightning.figures import Figures, Means, share
 from adv_lightning.losses import Loss, as_loss
 from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
@@ -284,7 +284,7 @@ class AdversarialModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format version, the seed and the loss's name; describe or leave out what safe loading refuses."""
         checkpoint["adv_lightning_format"] = CHECKPOINT_FORMAT
-        checkpoint["adv_lightning_seed"] = int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None
+        checkpoint["adv_lightning_seed"] = process_seed()
         checkpoint["adv_lightning_loss"] = str(self.loss_fn)
         if self.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
             stored = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]

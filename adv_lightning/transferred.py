@@ -38,7 +38,7 @@ class Transferred(Attack):
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         if not self._sources:
-            self._sources.append(load_module(self.checkpoint))
+            self._sources.append(load_module(self.checkpoint).requires_grad_(False))
         with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False):
             source = self._sources[0].to(x.device)
             dtype = next((p.dtype for p in source.parameters()), x.dtype)

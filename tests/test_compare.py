@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 import warnings
 from hashlib import sha256
@@ -32,7 +30,7 @@ from adv_lightning.data import DigitsDataModule
 from adv_lightning.metrics import wilson_interval
 from adv_lightning.models import ShallowRBF, class_means
 from tests.conftest import ROOT
-from tests.helpers import Batches, quiet_trainer
+from tests.helpers import Batches, quiet_trainer, two_processes
 from tests.small_data import write_idx
 
 DIGITS = f"--config={ROOT / 'configs' / 'digits.yaml'}"
@@ -369,30 +367,14 @@ def judged_by(trainer: Trainer, samples: int | None) -> dict[str, Any]:
 
 
 def test_two_processes_find_on_an_odd_set_what_one_does(elsewhere: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    shared = os.environ | shared | {"PYTHONPATH": str(ROOT)}
-    processes = []
-    for rank in range(2):
-        command = [sys.executable, "-m", "tests.test_compare", str(elsewhere)]
-        with open(f"{rank}.log", "w", encoding="utf-8") as out:
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-            processes.append(subprocess.Popen(command, env=shared | own, stdout=out, stderr=out, cwd=elsewhere))
-    try:
-        codes = [process.wait(timeout=120) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0, 0], "\n\n".join(Path(f"{rank}.log").read_text()[-3000:] for rank in range(2))
+    printed = two_processes("tests.test_compare", elsewhere, timeout=120)
     for samples in (None, 7):
         alone = judged_by(quiet_trainer(), samples)
         assert alone["errors"][0]["n"] == (samples or 51)
         for rank in range(2):
             assert torch.load(f"{rank}.pt", weights_only=True)[samples] == alone
     # Lightning's logger is rank zero's: the tables are printed once.
-    assert ["both err" in Path(f"{rank}.log").read_text() for rank in range(2)] == [True, False]
+    assert ["both err" in text for text in printed] == [True, False]
 
 
 if __name__ == "__main__":

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +10,7 @@ import torch
 
 from adv_lightning.data.seeding import mix_seed
 from tests import ddp_cases
+from tests.helpers import two_processes
 
 Results = Callable[[str], list[dict[str, Any]]]
 
@@ -23,29 +19,7 @@ Results = Callable[[str], list[dict[str, Any]]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The results of a case, one for each of two processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(ddp_cases.__file__).parents[1]),
-    }
-    logs = [folder / f"{rank}.log" for rank in range(2)]
-    processes = []
-    for rank, log in enumerate(logs):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        command = [sys.executable, "-m", "tests.ddp_cases", str(folder)]
-        with log.open("w") as out:
-            processes.append(subprocess.Popen(command, env=shared | own, stdout=out, stderr=out, cwd=folder))
-    try:
-        codes = [process.wait(timeout=240) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert codes == [0, 0], "\n\n".join(log.read_text(encoding="utf-8")[-3000:] for log in logs)
+    two_processes("tests.ddp_cases", folder, timeout=240)
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from adv_lightning.attacks.base import input_gradient
 from adv_lightning.attacks.modes import eval_mode
 from adv_lightning.attacks.noise import Noise
 from adv_lightning.callbacks._checks import adversarial
-from adv_lightning.data.seeding import mix_seed
+from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.module import AdversarialModule
 
 
@@ -80,7 +79,7 @@ class InputNoise(Callback):
         self.noise.generator = None
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        seed = process_seed() or 0
         assert self.noise.generator is not None
         # The last number tells these draws from the data set's, which are seeded in the same way.
         self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 from adv_lightning.attacks.modes import frozen_statistics
 from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.callbacks.term import Term
-from adv_lightning.data.seeding import mix_seed
+from adv_lightning.data.seeding import mix_seed, process_seed
 
 
 class RubbishTraining(Term):
@@ -50,7 +49,7 @@ class RubbishTraining(Term):
         self._generator = torch.Generator(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        seed = process_seed() or 0
         assert self._generator is not None
         # The last number tells these draws from the data set's and from InputNoise's.
         self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 2))

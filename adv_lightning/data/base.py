@@ -1,6 +1,5 @@
 """What all data modules of images share."""
 
-import os
 import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.sampler import ShardedSampler
-from adv_lightning.data.seeding import mix_seed
+from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.data.tensors import BatchTransform, TensorImages
 
 __all__ = ["ImageDataModule", "split_indices"]
@@ -153,7 +152,7 @@ class ImageDataModule(LightningDataModule):
     def train_dataloader(self) -> BatchLoader:
         """Return the shuffled training set."""
         self.train_set = self._ready(self.train_set, "fit")
-        seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        seed = (process_seed() or 0) if self.seed is None else self.seed
         sampler = ShardedSampler(self.train_set, shuffle=True, seed=seed)
         generator = self.train_set.generator
         return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)

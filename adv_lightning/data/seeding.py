@@ -1,8 +1,15 @@
-"""One seed from several whole numbers."""
+"""Seeds: that of the process, and one made of several whole numbers."""
+
+import os
 
 import numpy as np
 
-__all__ = ["mix_seed"]
+__all__ = ["mix_seed", "process_seed"]
+
+
+def process_seed() -> int | None:
+    """Return what Lightning's `seed_everything` was given in this process; None where it was not called."""
+    return int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None
 
 
 def mix_seed(*parts: int) -> int:

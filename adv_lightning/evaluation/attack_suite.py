@@ -16,7 +16,7 @@ from adv_lightning.callbacks.pictures import guess
 from adv_lightning.evaluation.beside import STEPS, added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
 from adv_lightning.evaluation.rows import curve_of, key_of, mode, table_of
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, show
+from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, announce
 from adv_lightning.figures import share
 from adv_lightning.masking import Check, masking_checks, verdict
 from adv_lightning.metrics import ErrorRate
@@ -115,7 +115,7 @@ class AttackSuite(Evaluator):
             return
         x, y = x[:n], y[:n]
         for name, attack in self._attacks.items():
-            show(trainer, name)
+            announce(trainer, name)
             x_adv = attack(module, x, y, loss_fn=module.loss)
             fooled = self._judged[name].update(module(x_adv), y, module.loss_fn)
             if name in self._chosen:
@@ -123,7 +123,7 @@ class AttackSuite(Evaluator):
             if first and name in self._chosen:
                 few = _fooled_first(fooled)
                 self._picture(name, trainer, module, x[few], x_adv[few], y[few])
-        show(trainer, None)
+        announce(trainer, None)
         self._worst.update(wrong, torch.zeros_like(wrong))
         if self.masking:
             grad = input_gradient(module, x, y, loss_fn=module.loss).grad.flatten(1)
@@ -216,7 +216,7 @@ class AttackSuite(Evaluator):
 
     def _curves(self) -> list[Picture]:
         clean, *rows = self._rows_of_same_examples()
-        found = {"FGSM": curve_of(FGSM, clean, rows), "PGD": curve_of(PGD, clean, rows)}
+        found = {"FGSM": curve_of(FGSM, clean, rows, STEPS), "PGD": curve_of(PGD, clean, rows, STEPS)}
         curves = {name: points for name, points in found.items() if len(points) > 2}
         caption = (
             f"Error, with its interval at 95 %, and confidence on mistakes against eps on {self._same} examples; PGD "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
@@ -70,5 +69,4 @@ def number_of_classes(logits: Tensor, loss_fn: Loss) -> int:
 
 
 def _known(value: Tensor) -> float | None:
-    number = float(torch.as_tensor(value))
-    return None if math.isnan(number) else number
+    return None if value.isnan() else value.item()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,8 @@ import yaml
 from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
+from adv_lightning.checkpoints import read_checkpoint
+from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.rows import mode
 from adv_lightning.module import AdversarialModule
 
@@ -111,7 +112,7 @@ def sha256(path: Path) -> str:
 
 def _training(trainer: Trainer) -> dict[str, Any]:
     """Return how the network judged was trained, as its checkpoint remembers it, or else this process."""
-    seed = int(os.environ["PL_GLOBAL_SEED"]) if "PL_GLOBAL_SEED" in os.environ else None
+    seed = process_seed()
     path = trainer.ckpt_path
     if path is None or not Path(path).is_file():
         return {
@@ -123,7 +124,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
             "checkpoint_sha256": None,
             "callbacks": None,
         }
-    checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    checkpoint = read_checkpoint(path)
     timer = checkpoint.get("callbacks", {}).get("Timer", {})
     # checkpoint["epoch"] counts from 0 if written during fit, and from 1 if after it.
     loops = checkpoint.get("loops")

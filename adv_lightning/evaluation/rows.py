@@ -34,16 +34,16 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
 
 
 def curve_of(
-    kind: type[FGSM] | type[PGD], clean: dict[str, Any], rows: list[dict[str, Any]]
+    kind: type[FGSM] | type[PGD], clean: dict[str, Any], rows: list[dict[str, Any]], steps: int
 ) -> list[tuple[float, float, float, float, float | None]]:
-    """Return (eps, error, low, high, confidence on mistakes) under FGSM, or PGD of 40 steps, from no eps on.
+    """Return (eps, error, low, high, confidence on mistakes) under FGSM, or PGD of `steps`, from no eps on.
 
     The bounds are those of the first such row; PGD beyond the largest eps of FGSM is left out: it is there for
     another reason.
     """
     path = f"{kind.__module__}.{kind.__qualname__}"
     own = [(row, row["attack"]["init_args"]) for row in rows if row["attack"] and row["attack"]["class_path"] == path]
-    own = [(row, a) for row, a in own if a.get("steps", 40) == 40 and a.get("restarts", 1) == 1]
+    own = [(row, a) for row, a in own if a.get("steps", steps) == steps and a.get("restarts", 1) == 1]
     single = [row["attack"]["init_args"]["eps"] for row in rows if row["attack"] and _is(FGSM, row["attack"])]
     points = {0.0: clean}
     for row, a in own:

@@ -160,7 +160,7 @@ class Evaluator(Callback):
             self._show(trainer)
 
 
-def show(trainer: Trainer, text: str | None) -> None:
+def announce(trainer: Trainer, text: str | None) -> None:
     """Show in the progress bar what is being done; None: nothing in particular."""
     bar = trainer.progress_bar_callback
     if isinstance(bar, TimedProgressBar):

@@ -33,41 +33,8 @@ class ErrorRate(Metric):
         return self.errors / self.total
 
 
-class MistakeConfidence(Metric):
-    """Mean over the misclassified examples of the largest probability, in [0, 1]; NaN where there is no mistake.
-
-    The paper's "average confidence on a misclassified example" (Goodfellow et al. 2015, sections 4 and 6).
-    """
-
-    is_differentiable = False
-    higher_is_better = False
-    full_state_update = False
-    confidence: Tensor
-    mistakes: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("confidence", default=torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("mistakes", default=torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> None:
-        """Add the largest of the probabilities, [B, K], of each example whose class, int64 [B], is not y."""
-        self.confidence += mistake_confidence(probabilities, predicted, y)
-        self.mistakes += error_count(predicted, y)
-
-    def compute(self) -> Tensor:
-        """Return summed confidence / number of mistakes."""
-        return self.confidence / self.mistakes / UNIT
-
-
-class WrongClassProbability(Metric):
-    """Mean over the misclassified examples of the sum of the probabilities of all classes but y; NaN without a mistake.
-
-    For a softmax it is the mean of 1 - p_y, in [0, 1]; for independent probabilities it may reach K - 1. The paper's
-    "average probability of 96.6% assigned to the incorrect labels" (Goodfellow et al. 2015, section 4, CIFAR-10) is
-    read so, over the misclassified like its confidences: with its error of 87.15%, a mean over all examples could be
-    96.6% only if those classified rightly gave their own class less than 27% on average.
-    """
+class _MeanOverMistakes(Metric):
+    """Mean of a probability over the misclassified examples; NaN where there is no mistake."""
 
     is_differentiable = False
     higher_is_better = False
@@ -80,11 +47,37 @@ class WrongClassProbability(Metric):
         self.add_state("probability", default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("mistakes", default=torch.tensor(0), dist_reduce_fx="sum")
 
+    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define _summed(probabilities, predicted, y)")
+
     def update(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> None:
-        """Add the probabilities, [B, K], of the other classes of each example whose class, int64 [B], is not y."""
-        self.probability += wrong_class_probability(probabilities, predicted, y)
+        """Add examples by their probabilities, [B, K], of which those count whose class, int64 [B], is not y."""
+        self.probability += self._summed(probabilities, predicted, y)
         self.mistakes += error_count(predicted, y)
 
     def compute(self) -> Tensor:
         """Return summed probability / number of mistakes."""
         return self.probability / self.mistakes / UNIT
+
+
+class MistakeConfidence(_MeanOverMistakes):
+    """Mean over the misclassified examples of the largest probability, in [0, 1]; NaN where there is no mistake.
+
+    The paper's "average confidence on a misclassified example" (Goodfellow et al. 2015, sections 4 and 6).
+    """
+
+    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+        return mistake_confidence(probabilities, predicted, y)
+
+
+class WrongClassProbability(_MeanOverMistakes):
+    """Mean over the misclassified examples of the sum of the probabilities of all classes but y; NaN without a mistake.
+
+    For a softmax it is the mean of 1 - p_y, in [0, 1]; for independent probabilities it may reach K - 1. The paper's
+    "average probability of 96.6% assigned to the incorrect labels" (Goodfellow et al. 2015, section 4, CIFAR-10) is
+    read so, over the misclassified like its confidences: with its error of 87.15%, a mean over all examples could be
+    96.6% only if those classified rightly gave their own class less than 27% on average.
+    """
+
+    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+        return wrong_class_probability(probabilities, predicted, y)

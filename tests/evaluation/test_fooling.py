@@ -8,7 +8,7 @@ from matplotlib.colors import same_color
 from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, Fooling, ScaledGradient
-from adv_lightning.evaluation.fooling import draws, fooling_step, generate
+from adv_lightning.evaluation.fooling_step import draws, fooling_step, generate
 from adv_lightning.evaluation.section import Picture
 from adv_lightning.losses import LogisticLoss, SigmoidLoss
 from adv_lightning.plots._common import GREEN
