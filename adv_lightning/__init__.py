@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         ClassCentres,
         FinalMetrics,
         FiniteLoss,
+        GivenSettings,
         HiddenPerturbation,
         InputNoise,
         L1Penalty,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         TimedProgressBar,
     )
     from adv_lightning.checkpoint_ensemble import CheckpointEnsemble
+    from adv_lightning.checkpoint_io import WholeCheckpointIO
     from adv_lightning.cli import AdversarialCLI, main
     from adv_lightning.comparison import Comparison
     from adv_lightning.evaluation import AttackSuite, Evaluator, FirstLayer, Fooling, LogitSweep, Report, RubbishTest
@@ -76,6 +78,7 @@ _HOMES = {
         "ClassCentres",
         "FinalMetrics",
         "FiniteLoss",
+        "GivenSettings",
         "HiddenPerturbation",
         "InputNoise",
         "L1Penalty",
@@ -86,6 +89,7 @@ _HOMES = {
         "TimedProgressBar",
     ],
     "checkpoint_ensemble": ["CheckpointEnsemble"],
+    "checkpoint_io": ["WholeCheckpointIO"],
     "cli": ["AdversarialCLI", "main"],
     "comparison": ["Comparison"],
     "evaluation": ["AttackSuite", "Evaluator", "FirstLayer", "Fooling", "LogitSweep", "Report", "RubbishTest"],
@@ -118,6 +122,7 @@ __all__ = [
     "FoolboxAttack",
     "Fooling",
     "GaussianNoise",
+    "GivenSettings",
     "HiddenPerturbation",
     "InputNoise",
     "InputSite",
@@ -149,6 +154,7 @@ __all__ = [
     "TorchAttack",
     "Transferred",
     "UniformNoise",
+    "WholeCheckpointIO",
     "adversarial_logistic",
     "adversarial_objective",
     "main",

@@ -17,8 +17,12 @@ MODEL = AdversarialModule.CHECKPOINT_HYPER_PARAMS_KEY
 DATA = "datamodule_hyper_parameters"
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, with torch's safe loading; tensors stay in the file until they are used.
+def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
+    """Return what a checkpoint holds, on the CPU, with torch's safe loading.
+
+    Args:
+        path: A file on this machine.
+        mmap: Leave tensors in the file until they are used.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -29,7 +33,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):
         raise ValueError(f"{path}: this is no checkpoint, or one that was cut short")
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "")
         raise ValueError(

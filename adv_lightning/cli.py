@@ -17,13 +17,15 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 # Imported so that their classes can be named without a module path.
 from adv_lightning import checkpoint_ensemble, data, models, transferred  # noqa: F401
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
+    GivenSettings,
     HiddenPerturbation,
     L1Penalty,
     NotFiniteError,
@@ -37,7 +39,8 @@ from adv_lightning.module import AdversarialModule
 from adv_lightning.named_callbacks import ON_BY_DEFAULT, NamedCallbacks
 from adv_lightning.parser import ArgumentParser, is_ours
 from adv_lightning.refit import refit_arguments
-from adv_lightning.trainer_defaults import default_bar, default_logger
+from adv_lightning.runs import CONFIG, RunConfig, RunLogger, hold, newest
+from adv_lightning.trainer_defaults import default_bar, default_logger, default_plugins
 
 _WORDS = ("best", "last", "hpc", "registry")
 
@@ -83,6 +86,9 @@ class AdversarialCLI(LightningCLI):
     def __init__(self, model_class: type[AdversarialModule] = AdversarialModule, args: ArgsType = None, **kwargs: Any):
         kwargs.setdefault("datamodule_class", LightningDataModule)
         kwargs.setdefault("seed_everything_default", 0)
+        kwargs.setdefault("save_config_callback", RunConfig)
+        self._run: Path | None = None  # the folder of the run that goes on, and the step at which it does
+        self._step = 0
         self._default_model = model_class
         super().__init__(
             model_class,
@@ -127,6 +133,8 @@ class AdversarialCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = sys.argv[1:] if args is None else args
+        if isinstance(words, list):
+            args = words = self._resolve(words, parser)
         path = _checkpoint(words) if isinstance(words, Sequence) else None
         self._remembered: dict[str, Any] | None = None
         if path is not None and path not in (*_WORDS, "null") and "://" not in path:
@@ -140,6 +148,34 @@ class AdversarialCLI(LightningCLI):
             # Nobody spoke of it: it means the attack again, whatever that is now.
             model["init_args.val_attack"] = None
 
+    def _resolve(self, words: list[str], parser: LightningArgumentParser) -> list[str]:
+        """Put the checkpoint that "last" or "best" means, of the newest run, in the place of that word.
+
+        A fit from the last goes on in the run's folder, with the run's settings below those that are given.
+        """
+        word, command = _checkpoint(words), next(iter(words), "")
+        own = any(_value(words, key) for key in ("callbacks.checkpoint.dirpath", "trainer.logger"))
+        if word not in ("best", "last") or own or command not in self._commands:
+            return words
+        root = _value(words, "trainer.default_root_dir") or "."
+        path = newest(root, word)
+        resuming = command == "fit" and word == "last"
+        if path is None and resuming:
+            # Not an error, so that one command starts a job and goes on with it.
+            rank_zero_info(f"There is no last.ckpt of a run in {Path(root, 'lightning_logs')}: training starts.")
+            return [*words, "--ckpt_path=null"]
+        if path is None:
+            parser.error(
+                f"--ckpt_path={word}: no run in {Path(root, 'lightning_logs')} has a {word}.ckpt; name the folder of "
+                "its lightning_logs with --trainer.default_root_dir, or give the checkpoint's path"
+            )
+        rank_zero_info(f"--ckpt_path={word} is {path}")
+        if resuming:
+            self._run = path.parents[1]
+            config = self._run / CONFIG
+            words = [command, *([f"--config={config}"] if config.is_file() else []), *words[1:]]
+        return [*words, f"--ckpt_path={path}"]
+
     def _remember(self, path: Path, parser: LightningArgumentParser) -> None:
         """Make what the checkpoint remembers the default, so that files and the command line win over it."""
         if not path.is_file():
@@ -152,6 +188,9 @@ class AdversarialCLI(LightningCLI):
             checkpoint = read_checkpoint(path)
         except ValueError as error:
             parser.error(f"--ckpt_path={error}")
+        self._step = int(checkpoint.get("global_step", 0))
+        if self._run is not None:
+            self.save_config_kwargs["resumed_at"] = self._step
         known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}
         for command, subparser in self._commands.items():
             model = copy.deepcopy(known["model"])
@@ -185,7 +224,7 @@ class AdversarialCLI(LightningCLI):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
             if self._get(self.config, "ckpt_path") is None:
                 rank_zero_info("No --ckpt_path: the network has the weights it was initialised with.")
-        if logger := default_logger(config):
+        if logger := default_logger(config, self._run, self._step):
             kwargs["logger"] = logger
         elif config.get("logger") is False:
             self.save_config_callback = None  # it would write to the current directory
@@ -198,8 +237,15 @@ class AdversarialCLI(LightningCLI):
         own = own if isinstance(own, list) else [own]
         given = self.trainer_defaults.get("callbacks") or []
         given = [*own, *(given if isinstance(given, list) else [given])]
-        kwargs["callbacks"] = [*named, *default_bar(config, given), Timer(duration=config.get("max_time")), *own]
+        kwargs["plugins"] = default_plugins(config.get("plugins"))
+        timer = Timer(duration=config.get("max_time"))
+        kwargs["callbacks"] = [*named, *default_bar(config, given), timer, GivenSettings(), *own]
         return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Hold the run's folder, so that no other process goes on with this run."""
+        if getattr(rank_zero_only, "rank", 0) == 0 and isinstance(self.trainer.logger, RunLogger):
+            self._lock = hold(self.trainer.logger.log_dir)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict, and write what comes back to `predictions.pt` in the run's directory, a file a process."""
@@ -213,6 +259,8 @@ class AdversarialCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Judge the best checkpoint, or where there is none the last state, if asked to."""
+        if lock := getattr(self, "_lock", None):
+            lock.release()
         if not self._get(self.config, "test_after_fit") or self.trainer.interrupted:
             return
         checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
@@ -235,7 +283,9 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         if words and words[0] == "compare":
             return compare(words[1:])
         return AdversarialCLI(args=args)
-    except (FileNotFoundError, ValueError, TypeError, ImportError, NotFiniteError) as error:
+    except SIGTERMException:
+        raise SystemExit(143) from None  # as a shell says it, and not 0: the run is not finished
+    except (OSError, ValueError, TypeError, ImportError, NotFiniteError) as error:
         if not is_ours(error):
             raise
         sys.stderr.write(f"error: {error}\n")
@@ -244,15 +294,22 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
 
 def _checkpoint(words: Sequence[str]) -> str | None:
     """Return the checkpoint that a command line names, itself or in one of its configuration files."""
-    path = _option(words, "--ckpt_path")
+    return _value(words, "ckpt_path")
+
+
+def _value(words: Sequence[str], key: str) -> str | None:
+    """Return what a command line says of a key, itself or in one of its configuration files."""
+    value = _option(words, f"--{key}")
     files = [word for flag, word in pairwise(words) if flag in ("--config", "-c")]
     files += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    for file in files if path is None else ():
+    for file in files if value is None else ():
         if Path(file).is_file():
             with suppress(yaml.YAMLError):  # the parser says what is wrong with it
                 content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-                path = content.get("ckpt_path", path) if isinstance(content, dict) else path
-    return path
+                for part in key.split("."):
+                    content = content.get(part) if isinstance(content, dict) else None
+                value = value if content is None else content
+    return value
 
 
 def _same(config: Any, stored: dict[str, Any]) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
 from adv_lightning.losses import Loss
 from adv_lightning.metrics import ErrorRate, MistakeConfidence
-from adv_lightning.objective import Objective
 
 
 class Figures(nn.Module):
@@ -50,16 +51,15 @@ class Figures(nn.Module):
 
 
 class Means:
-    """Means of the parts of the objective over steps, kept on the device until they are logged."""
+    """Means of scalars over the steps of an epoch, kept on the device until they are logged."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._pending: dict[str, list[Tensor]] = {}
         self._steps = 0
 
-    def add(self, total: Tensor, objective: Objective) -> None:
-        """Add one step: its total loss, detached, and the parts of its objective."""
-        parts = {"loss": total, "clean_loss": objective.clean, "adv_loss": objective.adversarial}
+    def add(self, parts: Mapping[str, Tensor | None]) -> None:
+        """Add one step: scalars by name, detached; what is None is left out."""
         for name, value in parts.items():
             if value is not None:
                 self._pending.setdefault(name, []).append(value)
@@ -78,15 +78,45 @@ class Means:
         self._fold()
         return {pattern.format(name): value / self._steps for name, value in self._sums.items()}
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what has been added, as it is: sums taken at other places would differ by rounding."""
+        sums = {f"sum/{name}": value for name, value in self._sums.items()}
+        pending = {f"pending/{name}": torch.stack(values) for name, values in self._pending.items()}
+        return {**sums, **pending, "steps": torch.tensor(self._steps)}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Tensor], rank: int, processes: int) -> Means:
+        """Return the means that `state_dict` told of, gathered over processes; new ones if their number has changed.
+
+        Args:
+            state: Each tensor with a first dimension for the processes, if there were several.
+            rank: Number of this process.
+            processes: How many there are now.
+        """
+        means = cls()
+        if state["steps"].numel() != processes:
+            return means
+        for key, gathered in state.items():
+            value = gathered if state["steps"].dim() == 0 else gathered[rank]
+            kind, _, name = key.partition("/")
+            if kind == "sum":
+                means._sums[name] = value
+            elif kind == "pending":
+                means._pending[name] = list(value)
+            else:
+                means._steps = int(value)
+        return means
+
     def _fold(self) -> None:
         pending, self._pending = self._pending, {}
-        stacked = {name: torch.stack(values) for name, values in pending.items()}
+        # Those of a checkpoint are on the CPU.
+        stacked = {name: torch.stack([v.to(values[-1].device) for v in values]) for name, values in pending.items()}
         # Sums in half precision would be coarse.
         self._add({k: v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for k, v in stacked.items()})
 
-    def _add(self, sums: dict[str, Tensor]) -> None:
+    def _add(self, sums: Mapping[str, Tensor]) -> None:
         for name, value in sums.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
 
 
 def share(samples: int | None, rank: int, world_size: int, seen: int, batch: int) -> int:

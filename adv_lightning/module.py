@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
 from adv_lightning.attacks.modes import eval_mode
-from adv_lightning.data.seeding import process_seed
+from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.figures import Figures, Means, share
 from adv_lightning.losses import Loss, as_loss
 from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
@@ -119,8 +119,8 @@ class AdversarialModule(LightningModule):
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
         self.figures = Figures()
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
-        self._interval, self._epoch = Means(), Means()
-        self._ranks_apart = False
+        self.means = {"interval": Means(), "epoch": Means()}  # go into checkpoints; a callback may add its own
+        self._started = False
         self._seen = 0
         self._save_description(attack, val_attack)
 
@@ -174,30 +174,29 @@ class AdversarialModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
-        if not self._ranks_apart:
-            self._set_ranks_apart()
+        self._seed(batch_idx)
         if batch_idx == 0:
-            self._interval, self._epoch = Means(), Means()
+            self.means |= {"interval": Means(), "epoch": Means()}
         x, y = self.unpack(batch)
         objective = self.objective(x, y)
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
         self.newest = (total.detach(), objective.clean, objective.adversarial)
-        self._interval.add(self.newest[0], objective)
+        self.means["interval"].add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)))
         trainer = self.trainer
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if every and steps and (trainer.global_step + 1) % every == 0:
-            self._epoch.join(self._interval)
-            self.log_dict(self._interval.named("train/{}"))
-            self._interval = Means()
+            self.means["epoch"].join(self.means["interval"])
+            self.log_dict(self.means["interval"].named("train/{}"))
+            self.means["interval"] = Means()
         return total
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
-        self._epoch.join(self._interval)
-        self.log_dict(self._epoch.named("train/{}_epoch"), sync_dist=True)
+        self.means["epoch"].join(self.means["interval"])
+        self.log_dict(self.means["epoch"].named("train/{}_epoch"), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the scheduler from their factories.
@@ -282,10 +281,12 @@ class AdversarialModule(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format version, the seed and the loss's name; describe or leave out what safe loading refuses."""
+        """Add what a run goes on with beside Lightning's own; describe or leave out what safe loading refuses."""
         checkpoint["adv_lightning_format"] = CHECKPOINT_FORMAT
         checkpoint["adv_lightning_seed"] = process_seed()
         checkpoint["adv_lightning_loss"] = str(self.loss_fn)
+        means = {name: means.state_dict() for name, means in self.means.items()}
+        checkpoint["adv_lightning_means"] = self.all_gather(means)
         if self.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
             stored = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
             described = {k: v.config() if isinstance(v, Attack) else v for k, v in stored.items()}
@@ -323,6 +324,9 @@ class AdversarialModule(LightningModule):
                 f"the checkpoint was made with the loss {loss}, and this module has {self.loss_fn}: "
                 "if that is not on purpose, pass loss_fn="
             )
+        if self._trainer is not None:
+            for name, state in checkpoint.get("adv_lightning_means", {}).items():
+                self.means[name] = Means.of(state, self.global_rank, self.trainer.world_size)
         stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
             self.save_hyperparameters(dict(stored))
@@ -345,13 +349,20 @@ class AdversarialModule(LightningModule):
                     stack.enter_context(eval_mode(child))
             return Crafted(attack(self, x, y, loss_fn=self.loss))
 
-    def _set_ranks_apart(self) -> None:
-        """Give every process random numbers of its own: Lightning seeds them all alike."""
-        self._ranks_apart = True
-        if self.trainer.world_size > 1:
+    def _seed(self, batch_idx: int) -> None:
+        """Give every process and batch random numbers of its own, which do not depend on those drawn before.
+
+        So a resumed run draws what an uninterrupted one does, and processes, which Lightning seeds alike, differ.
+        """
+        seed, first = process_seed(), not self._started
+        self._started = True
+        if seed is not None:
+            # The last number tells these draws from the data set's and the callbacks', seeded in the same way.
+            torch.manual_seed(mix_seed(seed, self.current_epoch, self.global_rank, batch_idx, 3))
+        elif first and self.trainer.world_size > 1:
             # A long stride, so that one seed's second process is not another seed's first.
             torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
-        if self._sharded() and self.attack is not None:
+        if first and self._sharded() and self.attack is not None:
             rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
 
     def _gradient_scale(self) -> Tensor | None:

@@ -21,11 +21,11 @@ LAYERS = [
     {"metrics", "attacks", "models", "data", "losses", "plots"},
     {"objective", "replay", "sites"},
     {"figures", "module", "rebuild", "transfer_matrix"},
-    {"checkpoint_ensemble", "checkpoints", "transferred"},
+    {"checkpoint_ensemble", "checkpoint_io", "checkpoints", "transferred"},
     {"callbacks", "masking"},
     {"evaluation"},
     {"comparison"},
-    {"cli", "compare", "errors", "named_callbacks", "parser", "refit", "trainer_defaults"},
+    {"cli", "compare", "errors", "named_callbacks", "parser", "refit", "runs", "trainer_defaults"},
     {"paper"},
 ]
 # The front door: it names everything, and imports it only when asked.

@@ -4,6 +4,7 @@ from adv_lightning.callbacks.centres import ClassCentres
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.early_stopping import AdversarialEarlyStopping
 from adv_lightning.callbacks.finite_loss import FiniteLoss, NotFiniteError
+from adv_lightning.callbacks.given_settings import GivenSettings
 from adv_lightning.callbacks.hidden_perturbation import HiddenPerturbation
 from adv_lightning.callbacks.hyperparameters import FinalMetrics
 from adv_lightning.callbacks.input_noise import InputNoise
@@ -21,6 +22,7 @@ __all__ = [
     "ClassCentres",
     "FinalMetrics",
     "FiniteLoss",
+    "GivenSettings",
     "HiddenPerturbation",
     "InputNoise",
     "L1Penalty",

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, is_fresh
 
@@ -13,7 +20,10 @@ from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, i
 class AdversarialCheckpoint(ModelCheckpoint):
     """Keeps `best.ckpt`, of the lowest adversarial validation error, and `last.ckpt`.
 
-    Without an attack, watches `val/error`.
+    Without an attack, watches `val/error`. `last.ckpt` is written after every epoch, every `last_every_n_steps` steps,
+    and in one process when training is interrupted: by SIGTERM, and by Ctrl-C, which lets the batch end first (a second
+    one does not wait). So kill -9 loses that many steps at most. A run that goes on in another folder keeps its best
+    figure and where that checkpoint is.
 
     Args:
         monitor: Key of the figure to watch. Null: keep the last only.
@@ -23,10 +33,11 @@ class AdversarialCheckpoint(ModelCheckpoint):
         save_top_k: Number of best checkpoints to keep.
         start_epoch: First epoch, counted from 0, that may be best; see AdversarialEarlyStopping. A run that ends
             before it keeps the last only.
+        last_every_n_steps: Write `last.ckpt` after every so many optimizer steps. Null: after epochs alone.
         **kwargs: As for Lightning's ModelCheckpoint.
 
     Raises:
-        ValueError: start_epoch is negative.
+        ValueError: start_epoch is negative, or last_every_n_steps less than 1.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         save_last: bool = True,
         save_top_k: int = 1,
         start_epoch: int = 0,
+        last_every_n_steps: int | None = 500,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -47,17 +59,46 @@ class AdversarialCheckpoint(ModelCheckpoint):
             save_top_k=save_top_k if monitor is not None else 0,
             **kwargs,
         )
+        if last_every_n_steps is not None and last_every_n_steps < 1:
+            raise ValueError(f"last_every_n_steps={last_every_n_steps}: give at least 1, or null for epochs alone")
         self.start_epoch = check_start(start_epoch)
+        self.last_every_n_steps = last_every_n_steps
+        self._interrupted = self._stopping = False
+        self._handler: Any = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.monitor = available(self.monitor, pl_module)
         super().setup(trainer, pl_module, stage)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._interrupted = self._stopping = False
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._handler = signal.signal(signal.SIGINT, self._on_interrupt)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._stop()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        # Where validation or the end of the epoch follows, the last is written after that; half a step is not kept.
+        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+        assert fetcher is not None
+        if trainer.is_last_batch or loop._should_check_val_fx(fetcher) or loop._should_accumulate():
+            return
+        every = self.last_every_n_steps
+        if self._interrupted or (every is not None and trainer.global_step % every == 0):
+            self._save_last(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fresh(self.monitor, pl_module, self.start_epoch):
             super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
-            self._save_last(trainer)
+        self._save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fresh(self.monitor, pl_module, self.start_epoch):
@@ -66,10 +107,52 @@ class AdversarialCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._give_back()
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning forgets it here
             super().on_train_end(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._give_back()
+        super().on_exception(trainer, pl_module, exception)
+        # Lightning raises it between batches. Several processes may be at different ones.
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
+            self._save_last(trainer)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning forgets the best figure of a run that goes on in another folder, or whose folder was moved.
+        state = {**state_dict, "dirpath": self.dirpath}
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = self._found(state[key])
+        state["best_k_models"] = {self._found(path): figure for path, figure in state["best_k_models"].items()}
+        super().load_state_dict(state)
+        if Path(state["last_model_path"]).parent == Path(self.dirpath or ""):
+            # The files there are of this run, so that one of the same name is to be replaced.
+            self._enable_version_counter = False
+
+    def _found(self, path: str) -> str:
+        """Return where a checkpoint is now: in this run's folder, if that was moved."""
+        here = Path(self.dirpath or "", Path(path).name)
+        return str(here) if path and not Path(path).is_file() and here.is_file() else path
 
     def _save_last(self, trainer: Trainer) -> None:
         """Save the last, where Lightning has not: it does so only beside a best one."""
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        self._stopping = self._interrupted
+
+    def _stop(self) -> None:
+        """Stop where what belongs to the checkpoint has been logged too."""
+        if self._stopping:
+            raise KeyboardInterrupt
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
+        rank_zero_info("\nInterrupted: training stops as soon as last.ckpt is written. Once more to stop at once.")
+
+    def _give_back(self) -> None:
+        """Let Ctrl-C do what it did before, unless Lightning has it ignored by now."""
+        if self._handler is not None and signal.getsignal(signal.SIGINT) == self._on_interrupt:
+            signal.signal(signal.SIGINT, self._handler)
+        self._handler = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
@@ -61,6 +62,12 @@ class AdversarialEarlyStopping(EarlyStopping):
                 f"{type(self).__name__} watches {self.monitor}, and there is no validation: give it examples "
                 "(val_size, limit_val_batches), or leave early stopping out (callbacks.early_stopping=null)"
             )
+        reached = self.stopping_threshold is not None and self.monitor_op(
+            self.best_score, torch.tensor(self.stopping_threshold, device=self.best_score.device)
+        )
+        if self.wait_count >= self.patience or reached:
+            # The run was over, and was resumed: Lightning remembers the counter, but not that it stopped.
+            trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if is_fresh(self.monitor, pl_module, self.start_epoch):
@@ -86,7 +93,8 @@ class AdversarialEarlyStopping(EarlyStopping):
         return {**super().state_dict(), "best_epoch": self.best_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        # Lightning takes over the patience too, against what was asked for now.
+        super().load_state_dict({**state_dict, "patience": self.patience})
         self.best_epoch = state_dict.get("best_epoch")
 
     def _remember(self, trainer: Trainer, before: Any) -> None:

@@ -13,7 +13,10 @@ from adv_lightning.attacks.modes import eval_mode
 from adv_lightning.attacks.noise import Noise
 from adv_lightning.callbacks._checks import adversarial
 from adv_lightning.data.seeding import mix_seed, process_seed
+from adv_lightning.figures import Means
 from adv_lightning.module import AdversarialModule
+
+_MEANS = "noise"
 
 
 class InputNoise(Callback):
@@ -63,9 +66,18 @@ class InputNoise(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._seed(trainer, batch_idx)
-        if self.compare_every_n_steps is not None and batch_idx % self.compare_every_n_steps == 0:
-            self._compare(adversarial(pl_module, self), batch)
+        if self.compare_every_n_steps is None:
+            return
+        module = adversarial(pl_module, self)
+        if batch_idx == 0:
+            module.means[_MEANS] = Means()
+        if batch_idx % self.compare_every_n_steps == 0:
+            self._compare(module, batch)
             self._seed(trainer, batch_idx)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.compare_every_n_steps is not None:
+            pl_module.log_dict(adversarial(pl_module, self).means[_MEANS].named("noise/{}"), sync_dist=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._take_back(pl_module)
@@ -98,10 +110,4 @@ class InputNoise(Callback):
                 "dot": ((noisy - x) * clean.grad).sum() / len(x),
                 "fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
             }
-        module.log_dict(
-            {f"noise/{name}": figure for name, figure in figures.items()},
-            on_step=False,
-            on_epoch=True,
-            sync_dist=True,
-            batch_size=len(x),
-        )
+        module.means[_MEANS].add(figures)

@@ -1,0 +1,94 @@
+"""The folders of runs: one for each, found again, and held by one process at a time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from jsonargparse import Namespace
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+CONFIG = "config.yaml"
+_LOGS = "lightning_logs"
+
+
+class RunLogger(TensorBoardLogger):
+    """TensorBoard's logger, in a folder `version_N` that no run takes which starts at the same moment."""
+
+    def _get_next_version(self) -> int:
+        while True:
+            version = super()._get_next_version()
+            if getattr(rank_zero_only, "rank", 0):
+                return version
+            try:
+                Path(self.root_dir, f"version_{version}").mkdir(parents=True)
+            except FileExistsError:
+                if not Path(self.root_dir).is_dir():
+                    raise
+            else:
+                return version
+
+
+class RunConfig(SaveConfigCallback):
+    """Writes a run's `config.yaml`.
+
+    Where a run goes on in its folder with other settings, those from before are kept as `config_until_step_N.yaml`.
+
+    Args:
+        parser: As for Lightning's SaveConfigCallback, like what follows.
+        config: The settings.
+        resumed_at: Step at which the run goes on in its folder. None: it starts there.
+        **kwargs: Further ones.
+    """
+
+    def __init__(
+        self, parser: LightningArgumentParser, config: Namespace, resumed_at: int | None = None, **kwargs: Any
+    ):
+        super().__init__(parser, config, overwrite=resumed_at is not None, **kwargs)
+        self.resumed_at = resumed_at
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        folder = trainer.log_dir  # all processes take part in asking
+        if self.resumed_at is not None and not self.already_saved and trainer.is_global_zero and folder:
+            former = Path(folder, self.config_filename)
+            if former.is_file() and _settings(former.read_text(encoding="utf-8")) != _settings(
+                self.parser.dump(self.config, skip_none=False)
+            ):
+                shutil.copy2(former, former.with_name(f"{former.stem}_until_step_{self.resumed_at}.yaml"))
+        super().setup(trainer, pl_module, stage)
+
+
+def _settings(text: str) -> Any:
+    content = yaml.safe_load(text)
+    return {key: value for key, value in content.items() if key != "ckpt_path"}
+
+
+def newest(root: str | Path, name: str) -> Path | None:
+    """Return the checkpoint `name` ("best" or "last") written last of all below the log folder of `root`."""
+    found = Path(root, _LOGS).glob(f"version_*/checkpoints/{name}*.ckpt")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def hold(run: str | Path) -> FileLock | None:
+    """Hold a run's folder until this process ends, or the lock is released; None where the file system has no locks.
+
+    Raises:
+        ValueError: another process trains there.
+    """
+    lock = FileLock(Path(run, "training.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(
+            f"{run}: another process trains there: wait until it ends, or name a checkpoint, --ckpt_path PATH, to go "
+            "on from it in a folder of its own"
+        ) from None
+    except (OSError, NotImplementedError):
+        return None
+    return lock
