@@ -17,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
@@ -39,10 +39,12 @@ from adv_lightning.module import AdversarialModule
 from adv_lightning.named_callbacks import ON_BY_DEFAULT, NamedCallbacks
 from adv_lightning.parser import ArgumentParser, is_ours
 from adv_lightning.refit import refit_arguments
-from adv_lightning.runs import CONFIG, RunConfig, RunLogger, hold, newest
+from adv_lightning.runs import CONFIG, RunConfig, newest
 from adv_lightning.trainer_defaults import default_bar, default_logger, default_plugins
 
 _WORDS = ("best", "last", "hpc", "registry")
+_NOT_ELSEWHERE = {"None", "null", "True", "true", "False", "false"}
+"""What leaves a run's checkpoints in the folder where the default logger puts them."""
 
 
 _FROM_DATA = ("num_classes", "input_shape")
@@ -154,8 +156,8 @@ class AdversarialCLI(LightningCLI):
         A fit from the last goes on in the run's folder, with the run's settings below those that are given.
         """
         word, command = _checkpoint(words), next(iter(words), "")
-        own = any(_value(words, key) for key in ("callbacks.checkpoint.dirpath", "trainer.logger"))
-        if word not in ("best", "last") or own or command not in self._commands:
+        places = [str(_value(words, key)) for key in ("callbacks.checkpoint.dirpath", "trainer.logger")]
+        if word not in ("best", "last") or command not in self._commands or not {*places} <= _NOT_ELSEWHERE:
             return words
         root = _value(words, "trainer.default_root_dir") or "."
         path = newest(root, word)
@@ -224,6 +226,8 @@ class AdversarialCLI(LightningCLI):
             warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
             if self._get(self.config, "ckpt_path") is None:
                 rank_zero_info("No --ckpt_path: the network has the weights it was initialised with.")
+        if self._run is not None:
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
         if logger := default_logger(config, self._run, self._step):
             kwargs["logger"] = logger
         elif config.get("logger") is False:
@@ -242,11 +246,6 @@ class AdversarialCLI(LightningCLI):
         kwargs["callbacks"] = [*named, *default_bar(config, given), timer, GivenSettings(), *own]
         return super().instantiate_trainer(**kwargs)
 
-    def before_fit(self) -> None:
-        """Hold the run's folder, so that no other process goes on with this run."""
-        if getattr(rank_zero_only, "rank", 0) == 0 and isinstance(self.trainer.logger, RunLogger):
-            self._lock = hold(self.trainer.logger.log_dir)
-
     def predict(self, **kwargs: Any) -> None:
         """Predict, and write what comes back to `predictions.pt` in the run's directory, a file a process."""
         batches = self.trainer.predict(**kwargs)
@@ -259,8 +258,6 @@ class AdversarialCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Judge the best checkpoint, or where there is none the last state, if asked to."""
-        if lock := getattr(self, "_lock", None):
-            lock.release()
         if not self._get(self.config, "test_after_fit") or self.trainer.interrupted:
             return
         checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")

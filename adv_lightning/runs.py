@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,18 @@ class RunLogger(TensorBoardLogger):
             else:
                 return version
 
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if status == "failed":
+            # A run that failed before it wrote anything leaves no folder.
+            with suppress(OSError):
+                Path(self.log_dir).rmdir()
+                Path(self.root_dir).rmdir()
+
 
 class RunConfig(SaveConfigCallback):
-    """Writes a run's `config.yaml`.
+    """Holds a run's folder while it trains, and writes its `config.yaml`.
 
     Where a run goes on in its folder with other settings, those from before are kept as `config_until_step_N.yaml`.
 
@@ -52,16 +62,27 @@ class RunConfig(SaveConfigCallback):
     ):
         super().__init__(parser, config, overwrite=resumed_at is not None, **kwargs)
         self.resumed_at = resumed_at
+        self._lock: FileLock | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         folder = trainer.log_dir  # all processes take part in asking
-        if self.resumed_at is not None and not self.already_saved and trainer.is_global_zero and folder:
-            former = Path(folder, self.config_filename)
-            if former.is_file() and _settings(former.read_text(encoding="utf-8")) != _settings(
-                self.parser.dump(self.config, skip_none=False)
-            ):
-                shutil.copy2(former, former.with_name(f"{former.stem}_until_step_{self.resumed_at}.yaml"))
+        if folder is not None and stage == "fit" and trainer.is_global_zero and not self.already_saved:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self._lock = hold(folder)
+            self._keep(Path(folder, self.config_filename))
         super().setup(trainer, pl_module, stage)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _keep(self, former: Path) -> None:
+        """Keep the settings from before, if they differ."""
+        if self.resumed_at is None or not former.is_file():
+            return
+        now = self.parser.dump(self.config, skip_none=False)
+        if _settings(former.read_text(encoding="utf-8")) != _settings(now):
+            shutil.copy2(former, former.with_name(f"{former.stem}_until_step_{self.resumed_at}.yaml"))
 
 
 def _settings(text: str) -> Any:
@@ -81,7 +102,7 @@ def hold(run: str | Path) -> FileLock | None:
     Raises:
         ValueError: another process trains there.
     """
-    lock = FileLock(Path(run, "training.lock"))
+    lock = FileLock(Path(run, ".training.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -20,3 +20,9 @@ def mnist_root() -> Path:
     if not (root / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file():
         pytest.skip(f"no MNIST under {root}: set ADV_LIGHTNING_DATA to the folder that holds MNIST/raw")
     return root
+
+
+@pytest.fixture(autouse=True)
+def unseeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a seed that a test gives the process from those after it."""
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)

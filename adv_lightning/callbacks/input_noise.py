@@ -77,7 +77,9 @@ class InputNoise(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.compare_every_n_steps is not None:
-            pl_module.log_dict(adversarial(pl_module, self).means[_MEANS].named("noise/{}"), sync_dist=True)
+            means = adversarial(pl_module, self).means[_MEANS].named("{}")
+            number = means.pop("number")
+            pl_module.log_dict({f"noise/{name}": mean / number for name, mean in means.items()}, sync_dist=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._take_back(pl_module)
@@ -110,4 +112,6 @@ class InputNoise(Callback):
                 "dot": ((noisy - x) * clean.grad).sum() / len(x),
                 "fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
             }
-        module.means[_MEANS].add(figures)
+            # Over examples, since the last batch may be a small one.
+            sums = {name: figure * len(x) for name, figure in figures.items()}
+        module.means[_MEANS].add({**sums, "number": torch.full_like(clean.loss, len(x))})
