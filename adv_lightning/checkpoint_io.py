@@ -42,11 +42,15 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
+            # torch's writer says that it could not end its file, after the error that tells why.
+            reason = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(reason, OSError):
+                raise
             former = "the former one is there, whole" if target.is_file() else "there is none from before"
             raise OSError(
-                f"{target}: no checkpoint can be written there ({error.strerror or error}), and {former}: make room, "
+                f"{target}: no checkpoint can be written there ({reason.strerror or reason}), and {former}: make room, "
                 "and go on with --ckpt_path last"
             ) from None
 
