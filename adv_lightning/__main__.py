@@ -9,6 +9,7 @@ Adversarial training and honest evaluation of classifiers with PyTorch Lightning
 
 commands:
   fit        train:                 fit --config configs/digits.yaml
+             go on after a stop:    fit --ckpt_path last
   validate   measure on validation: validate --ckpt_path PATH
   test       judge on the test set: test --ckpt_path PATH
   predict    probabilities:         predict --ckpt_path PATH

@@ -647,13 +647,12 @@ def test_inference_mode() -> None:
 
 
 @row("works", "ckpt_path")
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")  # said where a run goes on in a folder of its own
 def test_resuming(command: Callable[..., AdversarialCLI], tmp_path: Path) -> None:
-    whole = command("--trainer.max_epochs=2", *NO_DROPOUT).model
-    command(f"--trainer.default_root_dir={tmp_path / 'cut'}", *NO_DROPOUT)
+    whole = command("--trainer.max_epochs=2").model
+    command(f"--trainer.default_root_dir={tmp_path / 'cut'}")
     (last,) = (tmp_path / "cut").rglob("last.ckpt")
     further = [f"--ckpt_path={last}", "--trainer.max_epochs=2", f"--trainer.default_root_dir={tmp_path / 'on'}"]
-    resumed = command(*further, *NO_DROPOUT)
+    resumed = command(*further)
     assert resumed.trainer.global_step == 8
     assert torch.equal(weights(resumed.model), weights(whole))
 
