@@ -191,7 +191,7 @@ class AdversarialCLI(LightningCLI):
         except ValueError as error:
             parser.error(f"--ckpt_path={error}")
         self._step = int(checkpoint.get("global_step", 0))
-        if self._run is not None:
+        if self._run is not None and issubclass(self.save_config_callback or object, RunConfig):
             self.save_config_kwargs["resumed_at"] = self._step
         known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}
         for command, subparser in self._commands.items():

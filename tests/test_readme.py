@@ -29,7 +29,9 @@ COMMANDS = [
     for line in block.splitlines()
     for command in line.split(" && ")
 ]
-PAGES = {name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("controls", "judging", "reliability")}
+PAGES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("controls", "judging", "reliability")
+}
 FURTHER = [
     shlex.split(line)[3:]
     for page in PAGES.values()

@@ -86,13 +86,11 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        # Where validation or the end of the epoch follows, the last is written after that; half a step is not kept.
-        loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
-        assert fetcher is not None
-        if trainer.is_last_batch or loop._should_check_val_fx(fetcher) or loop._should_accumulate():
+        every, fetcher = self.last_every_n_steps, trainer.fit_loop._data_fetcher
+        if not self._interrupted and (every is None or trainer.global_step % every):
             return
-        every = self.last_every_n_steps
-        if self._interrupted or (every is not None and trainer.global_step % every == 0):
+        # Where validation or the end of the epoch follows, the last is written after that.
+        if not trainer.is_last_batch and fetcher and not trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher):
             self._save_last(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,8 +120,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
         # Lightning forgets the best figure of a run that goes on in another folder, or whose folder was moved.
         state = {**state_dict, "dirpath": self.dirpath}
         for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = self._found(state[key])
-        state["best_k_models"] = {self._found(path): figure for path, figure in state["best_k_models"].items()}
+            state[key] = self._found(state.get(key, ""))
+        state["best_k_models"] = {self._found(path): each for path, each in state.get("best_k_models", {}).items()}
         super().load_state_dict(state)
         if Path(state["last_model_path"]).parent == Path(self.dirpath or ""):
             # The files there are of this run, so that one of the same name is to be replaced.
@@ -136,6 +134,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
 
     def _save_last(self, trainer: Trainer) -> None:
         """Save the last, where Lightning has not: it does so only beside a best one."""
+        if trainer.fit_loop._should_accumulate():
+            return  # a checkpoint holds no gradients
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._stopping = self._interrupted
