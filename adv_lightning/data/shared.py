@@ -5,7 +5,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -35,36 +35,41 @@ def once_a_node(read: Callable[[], T], trainer: Trainer | None) -> T:
     group = dist.new_group(backend="gloo", timeout=_TIMEOUT)
     assert isinstance(group, dist.ProcessGroup)
     try:
-        with tempfile.TemporaryFile() as file:
-            path = _write(read(), file) if trainer.local_rank == 0 else None
-            paths: list[Any] = [None] * trainer.world_size
-            dist.all_gather_object(paths, (trainer.node_rank, trainer.local_rank, path), group=group)
-            own = next(path for node, local, path in paths if (node, local) == (trainer.node_rank, 0))
-            data: T = read() if own is None else _map(own, read)
-            dist.barrier(group)
-        return data
+        data = read() if trainer.local_rank == 0 else None
+        file = None if data is None else _written(data)
+        path = None if file is None else f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        told: list[Any] = [None] * trainer.world_size
+        dist.all_gather_object(told, (trainer.node_rank, trainer.local_rank, path), group=group)
+        mapped: T | None = _mapped(next(path for node, rank, path in told if (node, rank) == (trainer.node_rank, 0)))
+        dist.barrier(group)  # all have it open
+        if file is not None:
+            file.close()
     finally:
         dist.destroy_process_group(group)
+    data = data if mapped is None else mapped
+    return read() if data is None else data
 
 
-def _write(data: object, file: Any) -> str | None:
+def _written(data: object) -> IO[bytes] | None:
     try:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives until all have it open
         torch.save(data, file)
         file.flush()
     except (OSError, RuntimeError) as error:  # torch's writer turns the former into the latter
-        _say(f"cannot write to the temporary folder {tempfile.gettempdir()} (TMPDIR): {error}")
+        _say(f"cannot write to the temporary folder (TMPDIR): {error}")
         return None
-    return f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    return file
 
 
-def _map(path: str, read: Callable[[], T]) -> T:
+def _mapped(path: str | None) -> Any:
+    if path is None:
+        return None
     try:
-        data: T = torch.load(path, mmap=True)
+        return torch.load(path, mmap=True)
     except OSError as error:
         _say(f"cannot open {path}: {error}")
-        return read()
-    return data
+        return None
 
 
 def _say(why: str) -> None:
-    warnings.warn(f"The data are read by each process, and lie in memory once for each: {why}", stacklevel=2)
+    warnings.warn(f"each process reads the data and holds them in memory for itself: {why}", stacklevel=2)
