@@ -38,6 +38,7 @@ from adv_lightning.evaluation import AttackSuite
 from adv_lightning.module import AdversarialModule
 from adv_lightning.named_callbacks import ON_BY_DEFAULT, NamedCallbacks
 from adv_lightning.parser import ArgumentParser, is_ours
+from adv_lightning.processes import LostProcessError, one_of_several
 from adv_lightning.refit import refit_arguments
 from adv_lightning.runs import CONFIG, RunConfig, newest
 from adv_lightning.trainer_defaults import default_bar, default_logger, default_plugins
@@ -244,7 +245,18 @@ class AdversarialCLI(LightningCLI):
         kwargs["plugins"] = default_plugins(config.get("plugins"))
         timer = Timer(duration=config.get("max_time"))
         kwargs["callbacks"] = [*named, *default_bar(config, given), timer, GivenSettings(), *own]
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        several = fitting and trainer.world_size > 1
+        if several and config.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":
+            raise ValueError(
+                "trainer.sync_batchnorm=true needs a GPU, torch has nothing of the kind for the CPU: leave it out, and "
+                "each process normalises by its own batches"
+            )
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with one_of_several(self.trainer):
+            super()._run_subcommand(subcommand)
 
     def predict(self, **kwargs: Any) -> None:
         """Predict, and write what comes back to `predictions.pt` in the run's directory, a file a process."""
@@ -282,7 +294,7 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         return AdversarialCLI(args=args)
     except SIGTERMException:
         raise SystemExit(143) from None  # as a shell says it, and not 0: the run is not finished
-    except (OSError, ValueError, TypeError, ImportError, NotFiniteError) as error:
+    except (OSError, ValueError, TypeError, ImportError, NotFiniteError, LostProcessError) as error:
         if not is_ours(error):
             raise
         sys.stderr.write(f"error: {error}\n")

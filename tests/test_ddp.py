@@ -144,3 +144,25 @@ def test_centres_are_those_of_one_process(results: Results) -> None:
     for result in both:
         assert torch.equal(result["centres"], alone["centres"])
     assert torch.equal(both[0]["weights"], both[1]["weights"])
+
+
+def test_one_process_of_a_node_reads_the_data_and_all_map_them(results: Results) -> None:
+    alone, (first, second) = ddp_cases.decoded(), results("decoded")
+    assert (alone["reads"], alone["files"]) == (2, [[], [], []])
+    assert (first["reads"], second["reads"]) == (2, 0)
+    # The same memory, of files that have no name any more, so that nothing can stay behind.
+    assert first["files"] == second["files"]
+    assert all(name.endswith(" (deleted)") for _, name in first["files"])
+    for result in (first, second):
+        for found, expected in zip(result["sets"], alone["sets"], strict=True):
+            assert all(map(torch.equal, found, expected))
+
+
+def test_without_room_for_a_file_each_process_reads_the_data(results: Results) -> None:
+    shared, (first, second) = results("decoded"), results("decoded_without_room")
+    # The test set is small enough.
+    assert (first["reads"], second["reads"]) == (2, 1)
+    assert "cannot write to the temporary folder" in "".join(first["said"])
+    assert second["said"] == []
+    for result in (first, second):
+        assert result["figures"] == shared[0]["figures"] == shared[1]["figures"]

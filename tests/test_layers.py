@@ -25,7 +25,7 @@ LAYERS = [
     {"callbacks", "masking"},
     {"evaluation"},
     {"comparison"},
-    {"cli", "compare", "errors", "named_callbacks", "parser", "refit", "runs", "trainer_defaults"},
+    {"cli", "compare", "errors", "named_callbacks", "parser", "processes", "refit", "runs", "trainer_defaults"},
     {"paper"},
 ]
 # The front door: it names everything, and imports it only when asked.

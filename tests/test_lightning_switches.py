@@ -378,6 +378,14 @@ def test_gradient_accumulation_scheduler() -> None:
     assert run.global_step == 4 + 2
 
 
+@row("refused", "sync_batchnorm on the CPU")
+def test_sync_batchnorm(command: Callable[..., AdversarialCLI], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command("--trainer.sync_batchnorm=true", "--trainer.devices=2")
+    assert "error: trainer.sync_batchnorm=true needs a GPU" in capsys.readouterr().err
+    assert command("--trainer.sync_batchnorm=true", "--trainer.devices=1").trainer.global_step == 4
+
+
 @row("works", "gradient_clip_val")
 @pytest.mark.parametrize(("algorithm", "size"), [("norm", 2), ("value", torch.inf)])
 def test_gradient_clip_val(algorithm: str, size: float) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.sampler import ShardedSampler
 from adv_lightning.data.seeding import mix_seed, process_seed
+from adv_lightning.data.shared import once_a_node
 from adv_lightning.data.tensors import BatchTransform, TensorImages
 
 __all__ = ["ImageDataModule", "split_indices"]
@@ -132,18 +133,22 @@ class ImageDataModule(LightningDataModule):
         return (images[train], labels[train]), (images[val], labels[val])
 
     def setup(self, stage: str) -> None:
-        """Read what ``stage`` (fit, validate, test or predict) needs, once."""
+        """Read what ``stage`` (fit, validate, test or predict) needs, once, and once for all processes of a node."""
         if stage in ("fit", "validate") and self.train_set is None:
-            train, val = self.load_train_val()
+            train, val = once_a_node(self._train_val, self.trainer)
             self.train_set = self._make_set("training", train, self.train_transform)
             self.val_set = None if val is None else self._make_set("validation", val)
         if stage in ("test", "predict") and self.test_set is None:
-            self.test_set = self._make_set("test", self._to_judge())
+            self.test_set = self._make_set("test", once_a_node(self._to_judge, self.trainer))
+
+    def _train_val(self) -> tuple[Labelled, Labelled | None]:
+        train, val = self.load_train_val()
+        return self._chosen(train), None if val is None else self._chosen(val)
 
     def _to_judge(self) -> Labelled:
         if self.test_part == "test":
-            return self.load("test")
-        train, val = self.load_train_val()
+            return self._chosen(self.load("test"))
+        train, val = self._train_val()
         if self.test_part == "train":
             return train
         assert val is not None
@@ -175,13 +180,17 @@ class ImageDataModule(LightningDataModule):
         """Return the test set in order."""
         return self.test_dataloader()
 
+    def _chosen(self, data: Labelled) -> Labelled:
+        if self.classes is None:
+            return data
+        images, labels = data
+        new_label = torch.full((len(self.all_class_names),), -1)
+        new_label[self.classes] = torch.arange(len(self.classes))
+        kept = new_label[labels] >= 0
+        return images[kept], new_label[labels[kept]]
+
     def _make_set(self, name: str, data: Labelled, transform: BatchTransform | None = None) -> TensorImages:
         images, labels = data
-        if self.classes is not None:
-            new_label = torch.full((len(self.all_class_names),), -1)
-            new_label[self.classes] = torch.arange(len(self.classes))
-            kept = new_label[labels] >= 0
-            images, labels = images[kept], new_label[labels[kept]]
         try:
             return TensorImages(images, labels, scale=self.scale, num_classes=self.num_classes, transform=transform)
         except (TypeError, ValueError) as error:
