@@ -19,7 +19,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "__
 # A layer imports itself and what stands further left; those in one place do not know each other.
 LAYERS = [
     {"metrics", "attacks", "models", "data", "losses", "plots"},
-    {"objective", "replay", "sites"},
+    {"checks", "objective", "replay", "sites"},
     {"figures", "module", "rebuild", "transfer_matrix"},
     {"checkpoint_ensemble", "checkpoints", "transferred"},
     {"callbacks", "masking"},
