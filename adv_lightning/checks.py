@@ -34,11 +34,11 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
-def check_inputs(x: Tensor, attack: Attack | None) -> None:
+def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
     """Look at the values of the inputs, which waits for the device.
 
     Raises:
-        ValueError: one is NaN or infinite, or lies outside the attack's bounds.
+        ValueError: one is NaN or infinite, or lies outside the bounds of an attack.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
         return
@@ -48,16 +48,15 @@ def check_inputs(x: Tensor, attack: Attack | None) -> None:
             f"{int((~x.isfinite()).sum())} of the {x.numel()} values of a batch's inputs are NaN or infinite: leave "
             "such examples out of the data, or replace the values, as torch.nan_to_num does"
         )
-    bounds = getattr(attack, "bounds", None)
-    if bounds is None:
-        return
-    slack = _SLACK * (bounds[1] - bounds[0])
-    if low < bounds[0] - slack or high > bounds[1] + slack:
-        raise ValueError(
-            f"inputs go from {low:.6g} to {high:.6g}, and {attack!r} clips to its bounds: divide pixels of 0 to 255 by "
-            "255, let the network normalise inside itself (Normalized), or give the bounds of what it is shown, or "
-            "null for unclipped"
-        )
+    for attack in attacks:
+        bounds = getattr(attack, "bounds", None)
+        slack = 0 if bounds is None else _SLACK * (bounds[1] - bounds[0])
+        if bounds is not None and not bounds[0] - slack <= low <= high <= bounds[1] + slack:
+            raise ValueError(
+                f"inputs go from {low:.6g} to {high:.6g}, and {attack!r} clips to its bounds: divide pixels of 0 to "
+                "255 by 255, let the network normalise inside itself (Normalized), or give the bounds of what it is "
+                "shown, or null for unclipped"
+            )
 
 
 class Look:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adv_lightning.labels import check_classes, check_labels, check_range, check_shapes
+
 
 class Loss(nn.Module):
     """J of logits and targets, with the probabilities that its logits mean. Base class of every loss."""
@@ -43,16 +45,16 @@ class _LogitEach(Loss):
     """A loss of K >= 2 classes with a logit for each."""
 
     def predict(self, logits: Tensor) -> Tensor:
-        _check_classes(logits)
+        check_classes(logits)
         return super().predict(logits)
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        _check_shapes(logits, y)
-        _check_range(y, logits.shape[1])
+        check_shapes(logits, y)
+        check_range(y, logits.shape[1])
 
     def _present(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return 1 for each target's class and 0 for the others, int64 [B, K]."""
-        _check_shapes(logits, y)
+        check_shapes(logits, y)
         try:
             return F.one_hot(y.long(), logits.shape[1])
         except RuntimeError:
@@ -60,44 +62,11 @@ class _LogitEach(Loss):
             raise
 
 
-def _check_classes(logits: Tensor) -> None:
-    if logits.dim() != 2 or logits.shape[1] < 2:
-        raise ValueError(
-            f"logits of shape {list(logits.shape)} are no [B, K] of K >= 2 classes: let the backbone give a logit for "
-            "each class, use LogisticLoss where there is a single one, or write a Loss of your own that says what its "
-            "probabilities and predictions are"
-        )
-
-
-def _check_shapes(logits: Tensor, y: Tensor) -> None:
-    """Look at what is known without asking the device."""
-    _check_classes(logits)
-    _check_labels(y, len(logits))
-
-
-def _check_labels(y: Tensor, number: int) -> None:
-    if y.dtype not in (torch.int64, torch.uint8) or y.shape != (number,):
-        raise ValueError(
-            f"labels of {y.dtype}, {list(y.shape)}, for {number} logits: give the number of each example's class, "
-            f"int64 [{number}], such as y.argmax(dim=1) of one-hot rows, or override unpack; other targets can be "
-            "trained on with a loss_fn of your own, but not judged"
-        )
-
-
-def _check_range(y: Tensor, classes: int) -> None:
-    low, high = (int(end) for end in y.aminmax())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"labels go from {low} to {high}, and the logits are of {classes} classes: count classes from 0 to "
-            f"{classes - 1}, or let the backbone give more logits (num_classes)"
-        )
-
-
 class SoftmaxLoss(_LogitEach):
     """Cross-entropy of a softmax over K classes: logits [B, K], targets int64 [B]."""
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        _check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
+        check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
         try:
             return F.cross_entropy(logits, y)
         except IndexError:
@@ -208,7 +177,7 @@ class LogisticLoss(Loss):
         return (_single(logits) > 0).long()
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        _check_labels(y, len(_single(logits)))
+        check_labels(y, len(_single(logits)))
         _binary(y)
 
     def no_class(self, logits: Tensor) -> Tensor:
