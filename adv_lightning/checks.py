@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Any
 
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
@@ -80,7 +81,7 @@ class Look:
     """
 
     def __init__(
-        self, model: nn.Module, x: Tensor, y: Tensor, attack: Attack | None, loss: Loss | None, *, first: bool
+        self, model: LightningModule, x: Tensor, y: Tensor, attack: Attack | None, loss: Loss | None, *, first: bool
     ) -> None:
         self.model, self.x, self.y, self.attack, self.loss, self.first = model, x, y, attack, loss, first
         self._hook: RemovableHandle | None = None
@@ -108,7 +109,7 @@ class Look:
                 "leaves no single example at the end of an epoch, or drop the last batch (drop_last of a DataLoader)"
             ) from None
 
-    def _after(self, model: nn.Module, args: tuple[Any, ...], logits: Any) -> None:
+    def _after(self, model: LightningModule, args: tuple[Any, ...], logits: Any) -> None:
         """Look at one forward pass."""
         assert self.loss is not None
         self._passes += 1
@@ -127,13 +128,15 @@ class Look:
             self.loss.check(logits, self.y[: len(x)])
         if self._passes == 2 and isinstance(self.attack, SingleStepAttack) and self._unmoved(x):
             rank_zero_warn(
-                f"{self.attack!r} leaves every input of the batch as it is, since the gradient is zero there: look for "
-                "rounding or another step function in the backbone, or for logits so large that the loss is exactly 0. "
-                "What is measured under it says nothing"
+                f"{self.attack!r} leaves every input of the batch as it is, since the gradient is zero there, or NaN: "
+                "look for rounding or another step function in the backbone, or for logits so large that the loss is "
+                "exactly 0. What is measured under it says nothing"
             )
 
     def _unmoved(self, x: Tensor) -> bool:
         """Whether the second pass of an evaluation, which is under attack, is of the same inputs as the first."""
-        if self.model.training or not getattr(self.attack, "needs_grad", False) or getattr(self.attack, "eps", 1) == 0:
+        # Weights that all start as zero give no gradient before training, as they should.
+        if self.model.training or self.model.trainer.sanity_checking:
             return False
-        return torch.equal(x, self.x[: len(x)])
+        moves = getattr(self.attack, "needs_grad", False) and getattr(self.attack, "eps", 1) != 0
+        return moves and torch.equal(x, self.x[: len(x)])
