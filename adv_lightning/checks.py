@@ -44,7 +44,7 @@ def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
         return
     low, high = torch.stack(x.detach().aminmax()).tolist()
-    if not math.isfinite(high - low):
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             f"{int((~x.isfinite()).sum())} of the {x.numel()} values of a batch's inputs are NaN or infinite: leave "
             "such examples out of the data, or replace the values, as torch.nan_to_num does"
@@ -71,7 +71,7 @@ class Look:
         x: Inputs.
         y: Labels.
         attack: Perturbs the inputs; None: nothing does.
-        loss: Knows what logits and labels it takes. None: what comes out is not looked at.
+        loss: Knows what logits and labels it takes. None: only the inputs are looked at.
         first: Whether it is the first batch.
 
     Raises:
@@ -89,7 +89,8 @@ class Look:
 
     def __enter__(self) -> None:
         x, y = self.x, self.y
-        if isinstance(x, Tensor) and isinstance(y, Tensor) and x.shape[:1] != y.shape[:1]:
+        tensors = isinstance(x, Tensor) and isinstance(y, Tensor)
+        if self.loss is not None and tensors and x.shape[:1] != y.shape[:1]:
             raise ValueError(
                 f"inputs of shape {list(x.shape)} and labels of {list(y.shape)}: a batch must have as many of both"
             )

@@ -46,6 +46,10 @@ class AdversarialModule(LightningModule):
     `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified
     under attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
 
+    Wrong inputs and labels are refused: by shape and dtype in every batch, and by value in the first of an epoch or
+    evaluation, as looking at values waits for the device. Targets of a `loss_fn` or `loss` of your own may be of any
+    kind in training.
+
     Args:
         backbone: Any network that gives logits, [B, K].
         attack: Trains the network. Null: plain training.

@@ -18,6 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader, TensorDataset
 
 from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite, FiniteLoss, SigmoidLoss
@@ -378,3 +379,88 @@ def test_what_the_table_says_is_what_is_said(passed: str, tmp_path: Path, monkey
         assert said is None
     else:
         assert re.match(".*".join(map(re.escape, message.split("..."))), said or ""), said
+
+
+# What is not refused, and what it costs
+
+
+class Asked(TorchDispatchMode):
+    """Counts the operations that look at values, for which a GPU would have to be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.times = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.times += func.overloadpacket.__name__ in ("_local_scalar_dense", "aminmax", "equal", "isfinite")
+        return func(*args, **(kwargs or {}))
+
+
+def test_values_are_looked_at_in_the_first_batch_of_an_epoch_alone() -> None:
+    asked = []
+
+    class Counting(AdversarialModule):
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            with Asked() as mode:
+                loss = super().training_step(batch, batch_idx)
+            asked.append(mode.times)
+            return loss
+
+    fit(Counting(mlp(), FGSM(0.1, bounds=(-9, 9))), batches(3), max_epochs=2, log_every_n_steps=100)
+    first = asked[0]
+    assert first > 0
+    assert asked == [first, 0, 0] * 2
+
+
+def test_looking_leaves_no_hook_and_changes_no_bit() -> None:
+    class Unseen(AdversarialModule):
+        """Its first batch is no first one for who looks."""
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return super().training_step(batch, batch_idx + 1)
+
+    trained = []
+    for kind in (AdversarialModule, Unseen):
+        net = nn.Sequential(nn.Dropout(0.3), mlp())
+        torch.manual_seed(1)
+        module = kind(net, FGSM(0.1))
+        fit(module, batches(3), log_every_n_steps=100)
+        assert not module._forward_hooks
+        trained.append(nn.utils.parameters_to_vector(net.parameters()))
+    assert torch.equal(*trained)
+    module = AdversarialModule(Wrapped(lambda net, x: (net(x), x)), FGSM(0.1))
+    refused(lambda: fit(module, batches(1)))
+    assert not module._forward_hooks
+
+
+def test_a_loss_of_the_users_own_takes_the_targets_it_likes() -> None:
+    class Half(AdversarialModule):
+        def unpack(self, batch: Any) -> tuple[Tensor, Any]:
+            x, y = batch
+            return x, {"y": torch.where(y == 2, -1, y)}
+
+        def loss(self, logits: Tensor, y: Any) -> Tensor:
+            return F.cross_entropy(logits, y["y"], ignore_index=-1)
+
+    module = Half(mlp(), FGSM(0.1))
+    fit(module, batches(2))
+    assert module.newest[0].isfinite()
+
+
+@pytest.mark.parametrize("labels", [torch.int64, torch.uint8])
+@pytest.mark.parametrize("loss", [None, SigmoidLoss()], ids=str)
+def test_labels_may_be_bytes(labels: torch.dtype, loss: Any) -> None:
+    module = AdversarialModule(mlp(), FGSM(0.1), loss_fn=loss)
+    fit(module, Batches(*[(x, y.to(labels)) for x, y in batches(2)]))
+    assert module.newest[0].isfinite()
+
+
+def test_bounds_may_be_rounded() -> None:
+    x, y = next(iter(batches(1)))
+    for beyond, passes in ((1e-4, True), (1e-2, False)):
+        module = AdversarialModule(mlp(), FGSM(0.1, bounds=(0, 1)))
+        loader = Batches((x.clamp(-beyond, 1 + beyond), y))
+        if passes:
+            fit(module, loader)
+        else:
+            assert "clips to its bounds" in refused(lambda m=module, at=loader: fit(m, at))
