@@ -33,6 +33,7 @@ from adv_lightning.callbacks import (
 from adv_lightning.checkpoints import DATA, described, read_checkpoint
 from adv_lightning.compare import compare
 from adv_lightning.comparison import Comparison
+from adv_lightning.disk import check_folder, full_disk_named
 from adv_lightning.errors import arguments_of
 from adv_lightning.evaluation import AttackSuite
 from adv_lightning.module import AdversarialModule
@@ -214,10 +215,20 @@ class AdversarialCLI(LightningCLI):
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it late
                 if isinstance(callback, HiddenPerturbation | L1Penalty):
                     callback.check(self.model)
+            if folder := self._writes_to():
+                check_folder(folder)
         except (ValueError, TypeError, ImportError) as error:
             if not is_ours(error):
                 raise
             self._parser(self.subcommand).error(str(error), error)
+
+    def _writes_to(self) -> str | None:
+        """Return the folder of the runs, or None where there is none, or it is not on this machine."""
+        trainer = self.trainer
+        if trainer.fast_dev_run or not (trainer.loggers or trainer.checkpoint_callbacks):  # type: ignore[attr-defined]
+            return None
+        folder = str((trainer.logger and trainer.logger.save_dir) or trainer.default_root_dir)
+        return None if "://" in folder else folder
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self._get(self.config_init, "trainer", default={})
@@ -255,7 +266,7 @@ class AdversarialCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with one_of_several(self.trainer):
+        with full_disk_named(self._writes_to() or "."), one_of_several(self.trainer):
             super()._run_subcommand(subcommand)
 
     def predict(self, **kwargs: Any) -> None:
@@ -283,7 +294,7 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
     `compare` returns the comparison with its figures.
 
     Raises:
-        SystemExit: an argument is wrong or a file is missing; the reason is printed, status 2.
+        SystemExit: an argument is wrong, a file is missing or a disk is full; the reason is printed, status 2.
     """
     words = sys.argv[1:] if args is None else args
     if words and words[0] == "refit":

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adv_lightning.labels import check_classes, check_labels, check_range, check_shapes
+
 
 class Loss(nn.Module):
     """J of logits and targets, with the probabilities that its logits mean. Base class of every loss."""
@@ -29,6 +31,13 @@ class Loss(nn.Module):
         """Return the mean loss, a scalar, of inputs that are of no class at all."""
         raise NotImplementedError(f"{type(self).__name__} must define no_class(logits) to be trained on rubbish")
 
+    def check(self, logits: Tensor, y: Tensor) -> None:
+        """Refuse targets that do not suit the logits, by their values too; done once an epoch, as it asks the device.
+
+        Raises:
+            ValueError: they do not. A loss that does not define this refuses nothing.
+        """
+
     __call__: Callable[..., Tensor]
 
 
@@ -36,26 +45,33 @@ class _LogitEach(Loss):
     """A loss of K >= 2 classes with a logit for each."""
 
     def predict(self, logits: Tensor) -> Tensor:
-        if logits.dim() != 2 or logits.shape[1] < 2:
-            raise _not_classes(logits)
+        check_classes(logits)
         return super().predict(logits)
 
+    def check(self, logits: Tensor, y: Tensor) -> None:
+        check_shapes(logits, y)
+        check_range(y, logits.shape[1])
 
-def _not_classes(logits: Tensor) -> ValueError:
-    return ValueError(
-        f"logits of shape {list(logits.shape)} are no [B, K] of K >= 2 classes: let the backbone give a logit for each "
-        "class, use LogisticLoss where there is a single one, or write a Loss of your own that says what its "
-        "probabilities and predictions are"
-    )
+    def _present(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return 1 for each target's class and 0 for the others, int64 [B, K]."""
+        check_shapes(logits, y)
+        try:
+            return F.one_hot(y.long(), logits.shape[1])
+        except RuntimeError:
+            self.check(logits, y)
+            raise
 
 
 class SoftmaxLoss(_LogitEach):
     """Cross-entropy of a softmax over K classes: logits [B, K], targets int64 [B]."""
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        if logits.shape[1:] == (1,):
-            raise _not_classes(logits)
-        return F.cross_entropy(logits, y)
+        check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
+        try:
+            return F.cross_entropy(logits, y)
+        except IndexError:
+            self.check(logits, y)
+            raise
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return logits.softmax(dim=-1)
@@ -87,7 +103,7 @@ class SigmoidLoss(_LogitEach):
     """
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        present = F.one_hot(y, logits.shape[1]).to(logits.dtype)
+        present = self._present(logits, y).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(dim=1).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -109,8 +125,8 @@ class RBFLoss(_LogitEach):
     """
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
+        present = self._present(logits, y).bool()
         q = self._distance(logits)
-        present = F.one_hot(y, logits.shape[1]).bool()
         return torch.where(present, q, -_log1mexp(q)).sum(dim=1).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -159,6 +175,10 @@ class LogisticLoss(Loss):
 
     def predict(self, logits: Tensor) -> Tensor:
         return (_single(logits) > 0).long()
+
+    def check(self, logits: Tensor, y: Tensor) -> None:
+        check_labels(y, len(_single(logits)))
+        _binary(y)
 
     def no_class(self, logits: Tensor) -> Tensor:
         """Return the cross-entropy of even odds, its mean over the batch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
+from numbers import Real
 from typing import Any, Literal, Self
 
 import torch
@@ -18,9 +19,10 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
 from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.checks import Look, pair
 from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.figures import Figures, Means, share
-from adv_lightning.losses import Loss, as_loss
+from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
 from adv_lightning.rebuild import as_attack
 from adv_lightning.sites import Crafted, InputSite, PerturbationSite
@@ -43,6 +45,10 @@ class AdversarialModule(LightningModule):
     the first process, and with the suffix `_epoch` means over the epoch and all processes; in validation `val/loss`,
     `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified
     under attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
+
+    Wrong inputs and labels are refused: by shape and dtype in every batch, and by value in the first of an epoch or
+    evaluation, as looking at values waits for the device. Targets of a `loss_fn` or `loss` of your own may be of any
+    kind in training.
 
     Args:
         backbone: Any network that gives logits, [B, K].
@@ -135,8 +141,7 @@ class AdversarialModule(LightningModule):
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
         """Return (x, y) of a batch of the data loader."""
-        x, y = batch
-        return x, y
+        return pair(batch)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return J, the mean loss over the batch."""
@@ -178,7 +183,8 @@ class AdversarialModule(LightningModule):
         if batch_idx == 0:
             self.means |= {"interval": Means(), "epoch": Means()}
         x, y = self.unpack(batch)
-        objective = self.objective(x, y)
+        with Look(self, x, y, self.attack, self._known_loss(), first=batch_idx == 0):
+            objective = self.objective(x, y)
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
@@ -349,6 +355,11 @@ class AdversarialModule(LightningModule):
                     stack.enter_context(eval_mode(child))
             return Crafted(attack(self, x, y, loss_fn=self.loss))
 
+    def _known_loss(self) -> Loss | None:
+        """Return J if it is a `Loss`, which says what targets it takes; one of the user's own takes what it likes."""
+        own = type(self).loss is AdversarialModule.loss and type(self).objective is AdversarialModule.objective
+        return self.loss_fn if own and not isinstance(self.loss_fn, CallableLoss) else None
+
     def _seed(self, batch_idx: int) -> None:
         """Give every process and batch random numbers of its own, which do not depend on those drawn before.
 
@@ -382,13 +393,14 @@ class AdversarialModule(LightningModule):
         x, y = self.unpack(batch)
         n = 0 if attack is None else share(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
-        if attack is None or n == 0:
-            logits = self(x)
-            adv_logits = logits[:0]
-        else:
-            logits, adv_logits = self.judge(x[:n], y[:n], attack)
-            if n < len(x):
-                logits = torch.cat([logits, self(x[n:])])
+        with Look(self, x, y, attack, self.loss_fn, first=batch_idx == 0):
+            if attack is None or n == 0:
+                logits = self(x)
+                adv_logits = logits[:0]
+            else:
+                logits, adv_logits = self.judge(x[:n], y[:n], attack)
+                if n < len(x):
+                    logits = torch.cat([logits, self(x[n:])])
         self.figures.add(logits, y, self.loss(logits, y), self.loss_fn)
         if attack is not None:
             self.figures.add_attacked(adv_logits, y[:n], self.loss_fn)
@@ -431,6 +443,6 @@ def _check_single(dataloader_idx: int | None, stage: str) -> None:
 
 
 def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not low <= value <= high:
+    if not isinstance(value, Real) or not low <= value <= high:
         allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
         raise ValueError(f"{name}={value!r}: give a number {allowed}")

@@ -23,8 +23,11 @@ class ArgumentParser(LightningArgumentParser):
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether this package raised the error on purpose; in anybody else's code a traceback says more."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)
+    """Whether this package raised the error on purpose, or what it came from; elsewhere a traceback says more."""
+    link: BaseException | None = error
+    while link is not None:
+        frames = traceback.extract_tb(link.__traceback__)
+        if frames and Path(frames[-1].filename).is_relative_to(Path(__file__).parent):
+            return True
+        link = link.__cause__
+    return False

@@ -500,6 +500,7 @@ class RootOfZero(nn.Module):
 @row("works", "detect_anomaly=True")
 @pytest.mark.filterwarnings("ignore:Error detected in MulBackward0")  # what the switch is for
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+@pytest.mark.filterwarnings("ignore:.*leaves every input of the batch as it is")
 def test_detect_anomaly() -> None:
     model = module(net(RootOfZero()))
     fit(model)

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from adv_lightning.data.loader import BatchLoader
@@ -137,6 +138,7 @@ class ImageDataModule(LightningDataModule):
         if stage in ("fit", "validate") and self.train_set is None:
             train, val = once_a_node(self._train_val, self.trainer)
             self.train_set = self._make_set("training", train, self.train_transform)
+            self._say_what_lacks(self.train_set.labels)
             self.val_set = None if val is None else self._make_set("validation", val)
         if stage in ("test", "predict") and self.test_set is None:
             self.test_set = self._make_set("test", once_a_node(self._to_judge, self.trainer))
@@ -195,6 +197,15 @@ class ImageDataModule(LightningDataModule):
             return TensorImages(images, labels, scale=self.scale, num_classes=self.num_classes, transform=transform)
         except (TypeError, ValueError) as error:
             raise type(error)(f"{type(self).__name__}, {name} set: {error}") from error
+
+    def _say_what_lacks(self, labels: Tensor) -> None:
+        absent = (torch.bincount(labels, minlength=self.num_classes) == 0).nonzero().flatten().tolist()
+        if absent:
+            names = ", ".join(self.class_names[label] for label in absent)
+            rank_zero_warn(
+                f"{type(self).__name__}, training set: no image of {names}, which the network so cannot learn: "
+                "with val_size, split: random keeps the classes in proportion; or leave these out of classes"
+            )
 
     def _ready(self, images: TensorImages | None, stage: str) -> TensorImages:
         if images is None:

@@ -13,6 +13,7 @@ from adv_lightning import plots
 from adv_lightning.attacks import FGSM, PGD, Attack, input_gradient
 from adv_lightning.attacks.base import magnitude
 from adv_lightning.callbacks.pictures import guess
+from adv_lightning.checks import check_inputs
 from adv_lightning.evaluation.beside import STEPS, added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
 from adv_lightning.evaluation.rows import curve_of, key_of, mode, table_of
@@ -48,7 +49,8 @@ class AttackSuite(Evaluator):
             of the pixels, and noise.
 
     Raises:
-        ValueError: max_samples is below 1, an eps is no size, or an attack has a name that is taken, such as "clean".
+        ValueError: max_samples is below 1, an eps is no size, or an attack has a name that is taken, such as "clean";
+            when it judges, an input lies outside an attack's bounds.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class AttackSuite(Evaluator):
         if first:
             self._classes = number_of_classes(logits, module.loss_fn)
             self._prepare(self._classes, module)
+            check_inputs(x, *self._attacks.values())
         self._judged["clean"].update(logits, y, module.loss_fn)
         wrong = self._clean.update(logits[:n], y[:n], module.loss_fn)
         if self._own is not None:

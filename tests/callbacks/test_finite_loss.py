@@ -21,7 +21,7 @@ def with_nan(number: int, at: int) -> Batches:
     return loader
 
 
-@pytest.mark.parametrize(("every", "at"), [(1, 2), (3, 2), (3, 3), (50, 5), (50, 0)])
+@pytest.mark.parametrize(("every", "at"), [(1, 2), (3, 2), (3, 3), (50, 5), (50, 1)])
 def test_training_ends_and_the_batch_is_named(every: int, at: int) -> None:
     module = AdversarialModule(mlp(), FGSM(0.1))
     with pytest.raises(NotFiniteError, match=rf"clean_loss nan, adv_loss nan in batch {at} of epoch 0"):

@@ -49,6 +49,7 @@ def raw(root: Path, name: str) -> tuple[torch.Tensor, list[int]]:
     return torch.from_numpy(content["data"]).view(-1, 3, 32, 32), content["labels"]
 
 
+@pytest.mark.filterwarnings("ignore:.*no image of frog")  # so few are drawn
 def test_pictures_are_the_rows_of_the_files(cifar: tuple[type[CIFAR10DataModule], Path]) -> None:
     small, root = cifar
     module = small(root=str(root), val_size=PER_FILE)
@@ -66,6 +67,7 @@ def test_pictures_are_the_rows_of_the_files(cifar: tuple[type[CIFAR10DataModule]
     assert module.test_set.labels.tolist() == raw(root, "test_batch")[1]
 
 
+@pytest.mark.filterwarnings("ignore:.*no image of frog")  # so few are drawn
 def test_only_training_is_augmented(cifar: tuple[type[CIFAR10DataModule], Path]) -> None:
     small, root = cifar
     module = small(root=str(root), val_size=PER_FILE, seed=5)

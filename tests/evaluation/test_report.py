@@ -37,7 +37,8 @@ from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
 
 
 def loader() -> Batches:
-    return Batches(*batches(3, seed=1), *batches(1, size=5, seed=2))
+    drawn = [*batches(3, seed=1), *batches(1, size=5, seed=2)]
+    return Batches(*[(x.clamp(-2, 2), y) for x, y in drawn])
 
 
 def record_of(folder: str | Path) -> dict[str, Any]:
