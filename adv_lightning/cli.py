@@ -5,14 +5,10 @@ from __future__ import annotations
 import copy
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer
@@ -41,12 +37,11 @@ from adv_lightning.named_callbacks import ON_BY_DEFAULT, NamedCallbacks
 from adv_lightning.parser import ArgumentParser, is_ours
 from adv_lightning.processes import LostProcessError, one_of_several
 from adv_lightning.refit import refit_arguments
-from adv_lightning.runs import CONFIG, RunConfig, newest
+from adv_lightning.runs import RunConfig, resolved
 from adv_lightning.trainer_defaults import default_bar, default_logger, default_plugins
+from adv_lightning.words import value_of
 
 _WORDS = ("best", "last", "hpc", "registry")
-_NOT_ELSEWHERE = {"None", "null", "True", "true", "False", "false"}
-"""What leaves a run's checkpoints in the folder where the default logger puts them."""
 
 
 _FROM_DATA = ("num_classes", "input_shape")
@@ -137,9 +132,13 @@ class AdversarialCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         words = sys.argv[1:] if args is None else args
+        path = None
         if isinstance(words, list):
-            args = words = self._resolve(words, parser)
-        path = _checkpoint(words) if isinstance(words, Sequence) else None
+            try:
+                args, self._run = resolved(words, self._commands)
+            except ValueError as error:
+                parser.error(str(error))
+            path = value_of(args, "ckpt_path")
         self._remembered: dict[str, Any] | None = None
         if path is not None and path not in (*_WORDS, "null") and "://" not in path:
             self._remember(Path(path), parser)
@@ -151,34 +150,6 @@ class AdversarialCLI(LightningCLI):
         if self._remembered and model and _same(model.get("init_args.val_attack"), self._remembered):
             # Nobody spoke of it: it means the attack again, whatever that is now.
             model["init_args.val_attack"] = None
-
-    def _resolve(self, words: list[str], parser: LightningArgumentParser) -> list[str]:
-        """Put the checkpoint that "last" or "best" means, of the newest run, in the place of that word.
-
-        A fit from the last goes on in the run's folder, with the run's settings below those that are given.
-        """
-        word, command = _checkpoint(words), next(iter(words), "")
-        places = [str(_value(words, key)) for key in ("callbacks.checkpoint.dirpath", "trainer.logger")]
-        if word not in ("best", "last") or command not in self._commands or not {*places} <= _NOT_ELSEWHERE:
-            return words
-        root = _value(words, "trainer.default_root_dir") or "."
-        path = newest(root, word)
-        resuming = command == "fit" and word == "last"
-        if path is None and resuming:
-            # Not an error, so that one command starts a job and goes on with it.
-            rank_zero_info(f"There is no last.ckpt of a run in {Path(root, 'lightning_logs')}: training starts.")
-            return [*words, "--ckpt_path=null"]
-        if path is None:
-            parser.error(
-                f"--ckpt_path={word}: no run in {Path(root, 'lightning_logs')} has a {word}.ckpt; name the folder of "
-                "its lightning_logs with --trainer.default_root_dir, or give the checkpoint's path"
-            )
-        rank_zero_info(f"--ckpt_path={word} is {path}")
-        if resuming:
-            self._run = path.parents[1]
-            config = self._run / CONFIG
-            words = [command, *([f"--config={config}"] if config.is_file() else []), *words[1:]]
-        return [*words, f"--ckpt_path={path}"]
 
     def _remember(self, path: Path, parser: LightningArgumentParser) -> None:
         """Make what the checkpoint remembers the default, so that files and the command line win over it."""
@@ -312,39 +283,8 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         raise SystemExit(2) from error
 
 
-def _checkpoint(words: Sequence[str]) -> str | None:
-    """Return the checkpoint that a command line names, itself or in one of its configuration files."""
-    return _value(words, "ckpt_path")
-
-
-def _value(words: Sequence[str], key: str) -> str | None:
-    """Return what a command line says of a key, itself or in one of its configuration files."""
-    value = _option(words, f"--{key}")
-    files = [word for flag, word in pairwise(words) if flag in ("--config", "-c")]
-    files += [word.partition("=")[2] for word in words if word.startswith("--config=")]
-    for file in files if value is None else ():
-        if Path(file).is_file():
-            with suppress(yaml.YAMLError):  # the parser says what is wrong with it
-                content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-                for part in key.split("."):
-                    content = content.get(part) if isinstance(content, dict) else None
-                value = value if content is None else content
-    return value
-
-
 def _same(config: Any, stored: dict[str, Any]) -> bool:
     return isinstance(config, Namespace) and config.as_dict() == stored
-
-
-def _option(words: Sequence[str], name: str) -> str | None:
-    """Return the last value of the option `name` in a command line."""
-    value = None
-    for i, word in enumerate(words):
-        if word == name and i + 1 < len(words):
-            value = words[i + 1]
-        elif isinstance(word, str) and word.startswith(f"{name}="):
-            value = word.partition("=")[2]
-    return value
 
 
 def _path(kind: type) -> str:

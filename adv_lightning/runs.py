@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+
+from adv_lightning.words import value_of
 
 CONFIG = "config.yaml"
 _LOGS = "lightning_logs"
+_NOT_ELSEWHERE = {"None", "null", "True", "true", "False", "false"}
+"""What leaves a run's checkpoints in the folder where the default logger puts them."""
 
 
 class RunLogger(TensorBoardLogger):
@@ -90,10 +95,45 @@ def _settings(text: str) -> Any:
     return {key: value for key, value in content.items() if key != "ckpt_path"}
 
 
-def newest(root: str | Path, name: str) -> Path | None:
-    """Return the checkpoint `name` ("best" or "last") written last of all below the log folder of `root`."""
-    found = Path(root, _LOGS).glob(f"version_*/checkpoints/{name}*.ckpt")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+def resolved(words: list[str], commands: Container[str]) -> tuple[list[str], Path | None]:
+    """Put the checkpoint that "last" or "best" means, of the newest run, in the place of that word.
+
+    A fit from the last goes on in the run's folder, with the run's settings below those that are given; where there is
+    no run yet, it starts one.
+
+    Args:
+        words: A command line.
+        commands: Those that take a checkpoint.
+
+    Returns:
+        The command line, and the folder of the run that goes on, None where none does.
+
+    Raises:
+        ValueError: no run has that checkpoint.
+    """
+    word, command = value_of(words, "ckpt_path"), next(iter(words), "")
+    places = {str(value_of(words, key)) for key in ("callbacks.checkpoint.dirpath", "trainer.logger")}
+    if word not in ("best", "last") or command not in commands or not places <= _NOT_ELSEWHERE:
+        return words, None
+    logs = Path(value_of(words, "trainer.default_root_dir") or ".", _LOGS)
+    path = max(logs.glob(f"version_*/checkpoints/{word}*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    resuming = command == "fit" and word == "last"
+    if path is None and resuming:
+        # Not an error, so that one command starts a job and goes on with it.
+        rank_zero_info(f"There is no last.ckpt of a run in {logs}: training starts.")
+        return [*words, "--ckpt_path=null"], None
+    if path is None:
+        raise ValueError(
+            f"--ckpt_path={word}: no run in {logs} has a {word}.ckpt; name the folder of its {_LOGS} with "
+            "--trainer.default_root_dir, or give the checkpoint's path"
+        )
+    rank_zero_info(f"--ckpt_path={word} is {path}")
+    words = [*words, f"--ckpt_path={path}"]
+    if not resuming:
+        return words, None
+    run = path.parents[1]
+    settings = [f"--config={run / CONFIG}"] if (run / CONFIG).is_file() else []
+    return [command, *settings, *words[1:]], run
 
 
 def hold(run: str | Path) -> FileLock | None:

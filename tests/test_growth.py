@@ -69,5 +69,5 @@ def test_two_thousand_epochs_of_a_tiny_run(tmp_path: Path) -> None:
     assert end["files"] == start["files"]
     assert end["other"] - start["other"] < 2000  # numbers with more digits
     assert end["resident"] - start["resident"] < 10e6
-    # Two steps and a validation an epoch, of twelve scalars in all.
-    assert 0 < (end["log"] - start["log"]) / (EPOCHS - 500) < 1500
+    # Twelve scalars an epoch, and a picture of the attack every fifth.
+    assert 0 < (end["log"] - start["log"]) / (EPOCHS - 500) < 12_000

@@ -26,7 +26,19 @@ LAYERS = [
     {"callbacks", "masking"},
     {"evaluation"},
     {"comparison"},
-    {"cli", "compare", "disk", "errors", "named_callbacks", "parser", "processes", "refit", "runs", "trainer_defaults"},
+    {
+        "cli",
+        "compare",
+        "disk",
+        "errors",
+        "named_callbacks",
+        "parser",
+        "processes",
+        "refit",
+        "runs",
+        "trainer_defaults",
+        "words",
+    },
     {"paper"},
 ]
 # The front door: it names everything, and imports it only when asked.
