@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import Timer, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -256,6 +256,10 @@ class AdversarialCLI(LightningCLI):
             return
         checkpoint = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
         best = checkpoint or getattr(self.trainer.checkpoint_callback, "last_model_path", "")
+        # The callback would put the weights of training in the place of the averaged ones that the checkpoint is of.
+        kept = [callback for callback in self.trainer.callbacks if not isinstance(callback, WeightAveraging)]  # type: ignore[attr-defined]
+        self.trainer.callbacks = kept  # type: ignore[attr-defined]
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
 

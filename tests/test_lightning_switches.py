@@ -715,6 +715,17 @@ def test_weight_averaging(kind: type[WeightAveraging], tmp_path: Path) -> None:
     assert again["val/loss"] == pytest.approx(run.callback_metrics["val/loss"].item(), abs=1e-6)
 
 
+@row("works", "EMAWeightAveraging")
+def test_averaged_weights_are_tested_after_fit(command: Callable[..., AdversarialCLI], tmp_path: Path) -> None:
+    average = ["--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging", "--trainer.callbacks.decay=0.8"]
+    figures = command("--test_after_fit=true", *average).trainer.callback_metrics
+    (best,) = tmp_path.rglob("best.ckpt")
+    judged = main(["test", f"--ckpt_path={best}", "--trainer.logger=false", "--trainer.enable_progress_bar=false"])
+    assert isinstance(judged, AdversarialCLI)
+    for name, figure in judged.trainer.callback_metrics.items():
+        assert figures[name].item() == figure.item()
+
+
 class Unfreeze(BaseFinetuning):
     """Freezes the first layer until epoch 1."""
 
