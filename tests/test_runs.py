@@ -81,6 +81,17 @@ def test_a_path_goes_on_in_a_folder_of_its_own_and_remembers_the_best() -> None:
     assert [path.name for path in Path("lightning_logs/version_1/checkpoints").iterdir()] == ["last.ckpt"]
 
 
+def test_a_later_start_epoch_forgets_the_best_from_before() -> None:
+    fit(*JOB)
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    late = ["--callbacks.checkpoint.start_epoch=3", "--callbacks.early_stopping.start_epoch=3"]
+    branch = fit(*JOB, f"--ckpt_path={last}", *late, "--trainer.max_epochs=4", "--model.optimizer.lr=0")
+    best = Path("lightning_logs/version_1/checkpoints/best.ckpt")
+    assert Path(branch.trainer.checkpoint_callback.best_model_path) == best
+    assert torch.load(best, weights_only=True)["epoch"] == 3
+    assert branch.trainer.early_stopping_callback.best_epoch == 3
+
+
 def test_a_folder_that_was_moved_is_gone_on_in(tmp_path: Path) -> None:
     fit(*JOB)
     Path("lightning_logs").rename(tmp_path / "elsewhere")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info
@@ -32,7 +34,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         save_last: Keep `last.ckpt` too.
         save_top_k: Number of best checkpoints to keep.
         start_epoch: First epoch, counted from 0, that may be best; see AdversarialEarlyStopping. A run that ends
-            before it keeps the last only.
+            before it keeps the last only, and one that goes on forgets a best epoch from before.
         last_every_n_steps: Write `last.ckpt` after every so many optimizer steps. Null: after epochs alone.
         **kwargs: As for Lightning's ModelCheckpoint.
 
@@ -72,6 +74,11 @@ class AdversarialCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if trainer.current_epoch < self.start_epoch:
+            # A run that goes on may bring one along, of an epoch that does not count now.
+            self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""
+            self.best_model_score = self.current_score = None
+            self.kth_value = torch.tensor(math.inf if self.mode == "min" else -math.inf)
         self._interrupted = self._stopping = False
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._on_interrupt)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -62,6 +63,10 @@ class AdversarialEarlyStopping(EarlyStopping):
                 f"{type(self).__name__} watches {self.monitor}, and there is no validation: give it examples "
                 "(val_size, limit_val_batches), or leave early stopping out (callbacks.early_stopping=null)"
             )
+        if trainer.current_epoch < self.start_epoch:
+            # A run that goes on may bring a figure along, of an epoch that does not count now.
+            self.wait_count, self.best_epoch = 0, None
+            self.best_score = torch.full_like(self.best_score, math.inf if self.mode == "min" else -math.inf)
         reached = self.stopping_threshold is not None and self.monitor_op(
             self.best_score, torch.tensor(self.stopping_threshold, device=self.best_score.device)
         )
