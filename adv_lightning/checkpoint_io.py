@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,7 +44,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
                 os.fsync(file.fileno())
             partial.replace(target)
         except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink()
             # torch's writer says that it could not end its file, after the error that tells why.
             reason = error if isinstance(error, OSError) else error.__context__
             if not isinstance(reason, OSError):

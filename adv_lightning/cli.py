@@ -139,6 +139,8 @@ class AdversarialCLI(LightningCLI):
             except ValueError as error:
                 parser.error(str(error))
             path = value_of(args, "ckpt_path")
+            if issubclass(self.save_config_callback or object, RunConfig):
+                self.save_config_kwargs["ckpt_path"] = path
         self._remembered: dict[str, Any] | None = None
         if path is not None and path not in (*_WORDS, "null") and "://" not in path:
             self._remember(Path(path), parser)
@@ -146,6 +148,10 @@ class AdversarialCLI(LightningCLI):
             # `refit` and callers from Python pass arguments on purpose.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        callbacks = self.config.get(f"{self.config.get('subcommand')}.trainer.callbacks")
+        if self._run is not None and isinstance(callbacks, list):
+            # What a += on this command line adds is in the run's settings already.
+            callbacks[:] = [each for i, each in enumerate(callbacks) if each not in callbacks[:i]]
         model = self.config.get(f"{self.config.get('subcommand')}.model")
         if self._remembered and model and _same(model.get("init_args.val_attack"), self._remembered):
             # Nobody spoke of it: it means the attack again, whatever that is now.

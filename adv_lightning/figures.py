@@ -81,7 +81,7 @@ class Means:
     def state_dict(self) -> dict[str, Tensor]:
         """Return what has been added, as it is: sums taken at other places would differ by rounding."""
         sums = {f"sum/{name}": value for name, value in self._sums.items()}
-        pending = {f"pending/{name}": torch.stack(values) for name, values in self._pending.items()}
+        pending = {f"pending/{name}": _stacked(values) for name, values in self._pending.items()}
         return {**sums, **pending, "steps": torch.tensor(self._steps)}
 
     @classmethod
@@ -109,14 +109,18 @@ class Means:
 
     def _fold(self) -> None:
         pending, self._pending = self._pending, {}
-        # Those of a checkpoint are on the CPU.
-        stacked = {name: torch.stack([v.to(values[-1].device) for v in values]) for name, values in pending.items()}
+        stacked = {name: _stacked(values) for name, values in pending.items()}
         # Sums in half precision would be coarse.
         self._add({k: v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for k, v in stacked.items()})
 
     def _add(self, sums: Mapping[str, Tensor]) -> None:
         for name, value in sums.items():
             self._sums[name] = self._sums[name].to(value.device) + value if name in self._sums else value
+
+
+def _stacked(values: list[Tensor]) -> Tensor:
+    # Those that a checkpoint brought are on the CPU.
+    return torch.stack([value.to(values[-1].device) for value in values])
 
 
 def share(samples: int | None, rank: int, world_size: int, seen: int, batch: int) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 
-def value_of(words: Sequence[str], key: str) -> str | None:
+def value_of(words: Sequence[str], key: str) -> Any:
     """Return what a command line says of a key, itself or in one of its configuration files."""
     value = _option(words, f"--{key}")
     files = [word for flag, word in pairwise(words) if flag in ("--config", "-c")]

@@ -11,6 +11,8 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, SequentialLR
 
 from adv_lightning import AdversarialModule
 from adv_lightning.data import DigitsDataModule
@@ -27,6 +29,20 @@ class At(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self.step:
             self.act(trainer)
+
+
+class StopAt(Callback):
+    """Asks for the end of training after three steps, as max_time does."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        trainer.should_stop |= trainer.global_step == 3
+
+
+class Constants(SequentialLR):
+    """A learning rate that stays as it is, in two parts."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        super().__init__(optimizer, [ConstantLR(optimizer, 1.0), ConstantLR(optimizer, 1.0)], milestones=[100])
 
 
 def broken_off(module: AdversarialModule, loader: Any, error: type[BaseException], *callbacks: Callback) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from torch.nn import functional as F
 
-from adv_lightning import AdversarialModule, CheckpointEnsemble, WholeCheckpointIO
+from adv_lightning import FGSM, AdversarialModule, CheckpointEnsemble, WholeCheckpointIO
 from adv_lightning.checkpoints import load_module, read_checkpoint
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.data import DigitsDataModule
@@ -153,23 +154,24 @@ ROUTES: dict[str, Callable[[Path], Any]] = {
     "refit": lambda path: main(["refit", f"--run={path.parents[1]}"]),
     "compare": lambda path: main(["compare", f"--checkpoints=[{path},{path}]", "--names=[a,b]"]),
     "an ensemble": lambda path: CheckpointEnsemble([str(path), str(path)]),
-    "a transferred attack": lambda path: Transferred(str(path), "FGSM(0.1)")(
-        None, torch.zeros(1, 1, 8, 8), torch.zeros(1)
+    "a transferred attack": lambda path: Transferred(str(path), FGSM(0.1))(
+        mlp(), torch.zeros(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64), loss_fn=F.cross_entropy
     ),
 }
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_malicious_file_runs_nothing(route: str, tmp_path: Path) -> None:
+def test_a_malicious_file_runs_nothing(route: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     marker = tmp_path / "marker"
     path = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
     path.parent.mkdir(parents=True)
     (path.parents[1] / "config.yaml").write_text("data: {class_path: adv_lightning.data.DigitsDataModule}\nmodel: {}")
     stored = torch.load(STORED, weights_only=True)
     torch.save({**stored, "evil": Evil(marker)}, path)
-    with pytest.raises((Exception, SystemExit)):
+    with pytest.raises((Exception, SystemExit)) as refused:
         ROUTES[route](path)
     assert not marker.exists()
+    assert "Weights only load failed" in f"{refused.value}{capsys.readouterr().err}"
     # It is what it claims to be.
     torch.load(path, weights_only=False)
     assert marker.exists()

@@ -81,7 +81,7 @@ def test_a_step_waits_for_no_value(arguments: dict[str, Any]) -> None:
     step_of(module, x, y)
     objective, means = module.objective(x, y), Means()
     for _ in range(70):
-        means.add(objective.total.detach(), objective)
+        means.add({"loss": objective.total.detach(), "clean_loss": objective.clean, "adv_loss": objective.adversarial})
     assert {value.device.type for value in means.named("{}").values()} == {"meta"}
 
 
@@ -131,7 +131,7 @@ def test_the_mean_over_many_steps_is_the_mean() -> None:
         step_of(module, x, y)
         objective = module.objective(x, y)
         parts.append(objective.total.detach())
-        means.add(parts[-1], objective)
+        means.add({"loss": parts[-1]})
     assert len(means._pending["loss"]) < 64  # what waits to be summed does not grow with the epoch
     joined = Means()
     joined.join(means)

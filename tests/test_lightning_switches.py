@@ -600,7 +600,8 @@ def test_csv_logger(command: Callable[..., AdversarialCLI], tmp_path: Path) -> N
     (written,) = (row["val/adv_error"] for row in figures(tmp_path / "csv") if row["val/adv_error"])
     assert float(written) == pytest.approx(cli.trainer.callback_metrics["val/adv_error"].item())
     assert [row["step"] for row in figures(tmp_path / "csv") if row["train/adv_loss"]] == ["0", "1", "2", "3"]
-    assert files(tmp_path) == sorted(["best.ckpt", "last.ckpt", "config.yaml", "hparams.yaml", "metrics.csv"])
+    run = [".training.lock", "best.ckpt", "config.yaml", "hparams.yaml", "last.ckpt", "metrics.csv"]
+    assert files(tmp_path) == run
 
 
 @row("works", "two loggers")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.runs import RunLogger, hold
@@ -103,9 +104,68 @@ def test_a_folder_that_was_moved_is_gone_on_in(tmp_path: Path) -> None:
     assert sorted(path.name for path in kept.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_last_starts_where_there_is_none_yet(caplog: pytest.LogCaptureFixture) -> None:
-    assert fit(*JOB, "--ckpt_path=last").trainer.global_step == 4
+def test_one_command_starts_a_job_and_goes_on_with_it() -> None:
+    # What it adds to a list is not added again each time.
+    job = [*JOB, "--ckpt_path=last", "--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging"]
+    assert fit(*job).trainer.global_step == 4
     assert settings(Path("lightning_logs/version_0"))["ckpt_path"] is None
+    for epochs in (3, 4):
+        again = fit(*job, f"--trainer.max_epochs={epochs}")
+        assert again.trainer.global_step == 2 * epochs
+        assert sum(isinstance(each, EMAWeightAveraging) for each in again.trainer.callbacks) == 1
+
+
+def test_a_newest_run_without_a_checkpoint_is_not_passed_over_for_an_older_one() -> None:
+    fit(*JOB)
+    Path("lightning_logs/version_1").mkdir()
+    lock = hold(Path("lightning_logs/version_1"))  # a run that was killed before its first checkpoint
+    assert lock is not None
+    lock.release()
+    assert fit(*JOB, "--ckpt_path=last").trainer.log_dir == "./lightning_logs/version_2"
+
+
+@pytest.mark.parametrize("form", ["dirpath", "init_args.dirpath"])
+def test_last_is_found_in_a_folder_of_checkpoints(form: str) -> None:
+    fit(*JOB, f"--callbacks.checkpoint.{form}=kept")
+    assert fit("--ckpt_path=last", "--trainer.max_epochs=3").trainer.global_step == 6
+    assert sorted(path.name for path in Path("kept").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_last_with_loggers_that_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    csv = [*JOB, "--ckpt_path=last", "--trainer.logger=CSVLogger", "--trainer.logger.save_dir=csv"]
+    assert fit(*csv).trainer.global_step == 4
+    assert fit(*csv, "--trainer.max_epochs=3").trainer.global_step == 6  # in version_1, as the logger makes one anew
+    with pytest.raises(SystemExit):
+        main(["fit", *JOB, "--ckpt_path=last", "--trainer.logger=lightning.pytorch.loggers.WandbLogger"])
+    assert "where lightning.pytorch.loggers.WandbLogger keeps its runs is not known" in capsys.readouterr().err
+
+
+def test_settings_that_do_not_suit_the_checkpoint_leave_the_run_as_it_was() -> None:
+    fit(*JOB)
+    before = settings(Path("lightning_logs/version_0"))
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        fit("--ckpt_path=last", "--model.backbone.units=20", "--trainer.max_epochs=3")
+    assert settings(Path("lightning_logs/version_0")) == before
+    # The folder is held no more, and the run goes on.
+    assert fit("--ckpt_path=last", "--trainer.max_epochs=3").trainer.global_step == 6
+
+
+def test_figures_under_another_attack_are_not_compared() -> None:
+    fit(*JOB)
+    last = "lightning_logs/version_0/checkpoints/last.ckpt"
+    branch = fit(*JOB, f"--ckpt_path={last}", "--trainer.max_epochs=3", "--model.attack.eps=0.5")
+    assert Path(branch.trainer.checkpoint_callback.best_model_path).parent.parent.name == "version_1"
+    assert branch.trainer.early_stopping_callback.best_epoch == 2
+
+
+@pytest.mark.parametrize("end", ["--trainer.max_steps=3", "--trainer.callbacks+=tests.interrupted.StopAt"])
+def test_an_end_within_an_epoch_is_gone_on_from_there(end: str, tmp_path: Path) -> None:
+    steps = [*JOB, "--trainer.limit_train_batches=5", "--trainer.max_epochs=-1"]
+    whole = fit(*steps, "--trainer.max_steps=9", f"--trainer.default_root_dir={tmp_path / 'whole'}").model
+    cut = fit(*steps, end).trainer
+    assert cut.global_step == 3
+    more = ["--trainer.max_steps=9", "--trainer.max_epochs=-1", "--trainer.callbacks=null"]
+    assert torch.equal(weights(fit("--ckpt_path=last", *more).model), weights(whole))
 
 
 @pytest.mark.parametrize("word", ["last", "best"])
@@ -113,7 +173,7 @@ def test_judging_takes_the_newest_run(word: str, capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit) as stopped:
         main(["test", f"--ckpt_path={word}", *QUIET])
     assert stopped.value.code == 2
-    assert f"--ckpt_path={word}: no run in lightning_logs has a {word}.ckpt" in capsys.readouterr().err
+    assert f"--ckpt_path={word}: there is no lightning_logs/checkpoints/{word}.ckpt of a" in capsys.readouterr().err
     fit(*JOB)
     fit(*JOB, "--seed_everything=1")
     cli = main(["test", f"--ckpt_path={word}", *QUIET, "--trainer.logger=false"])
@@ -189,6 +249,14 @@ def test_a_schedule_keeps_its_place() -> None:
     assert rates(faster) == [pytest.approx(0.2 * 0.5**3)]
     steeper = fit(*JOB, *schedule, f"--ckpt_path={last}", "--trainer.max_epochs=3", "--model.lr_scheduler.gamma=0.1")
     assert rates(steeper) == [pytest.approx(0.1 * 0.5**2 * 0.1)]
+
+
+def test_a_sequence_of_schedules_takes_a_rate_that_is_given() -> None:
+    schedule = ["--model.lr_scheduler=tests.interrupted.Constants", "--model.lr_interval=step"]
+    assert rates(fit(*JOB, *schedule)) == [pytest.approx(0.1)]
+    last = "--ckpt_path=lightning_logs/version_0/checkpoints/last.ckpt"
+    resumed = fit(*JOB, *schedule, last, "--trainer.max_epochs=4", "--model.optimizer.lr=0.02")
+    assert rates(resumed) == [pytest.approx(0.02)]
 
 
 def test_a_run_that_early_stopping_ended_stays_ended_until_it_has_more_patience() -> None:

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_info
 
-from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, has_validation, is_fresh
+from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, has_validation, is_fresh, judged_on
 
 
 class AdversarialEarlyStopping(EarlyStopping):
@@ -47,9 +47,11 @@ class AdversarialEarlyStopping(EarlyStopping):
         super().__init__(monitor=monitor, patience=patience, min_delta=min_delta, mode=mode, **kwargs)
         self.start_epoch = check_start(start_epoch)
         self.best_epoch: int | None = None
+        self._judged_on = ""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.monitor = available(self.monitor, pl_module) or self.monitor
+        self._judged_on = judged_on(trainer, pl_module)
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -64,9 +66,7 @@ class AdversarialEarlyStopping(EarlyStopping):
                 "(val_size, limit_val_batches), or leave early stopping out (callbacks.early_stopping=null)"
             )
         if trainer.current_epoch < self.start_epoch:
-            # A run that goes on may bring a figure along, of an epoch that does not count now.
-            self.wait_count, self.best_epoch = 0, None
-            self.best_score = torch.full_like(self.best_score, math.inf if self.mode == "min" else -math.inf)
+            self._forget()  # a run that goes on may bring a figure along, of an epoch that does not count now
         reached = self.stopping_threshold is not None and self.monitor_op(
             self.best_score, torch.tensor(self.stopping_threshold, device=self.best_score.device)
         )
@@ -75,7 +75,8 @@ class AdversarialEarlyStopping(EarlyStopping):
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fresh(self.monitor, pl_module, self.start_epoch):
+        # An epoch that is broken off, as by max_steps, has no figure of its own.
+        if trainer.is_last_batch and is_fresh(self.monitor, pl_module, self.start_epoch):
             before = self.best_score.clone()
             super().on_train_epoch_end(trainer, pl_module)
             self._remember(trainer, before)
@@ -95,12 +96,20 @@ class AdversarialEarlyStopping(EarlyStopping):
             rank_zero_info(f"Best {self.monitor}: {self.best_score.item():.4f} in epoch {self.best_epoch}.")
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "best_epoch": self.best_epoch}
+        return {**super().state_dict(), "best_epoch": self.best_epoch, "judged_on": self._judged_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Lightning takes over the patience too, against what was asked for now.
         super().load_state_dict({**state_dict, "patience": self.patience})
         self.best_epoch = state_dict.get("best_epoch")
+        before = state_dict.get("judged_on", self._judged_on)
+        self._judged_on = self._judged_on or before
+        if before != self._judged_on:
+            self._forget()
+
+    def _forget(self) -> None:
+        self.wait_count, self.best_epoch = 0, None
+        self.best_score = torch.full_like(self.best_score, math.inf if self.mode == "min" else -math.inf)
 
     def _remember(self, trainer: Trainer, before: Any) -> None:
         current = trainer.callback_metrics.get(self.monitor, self.best_score)

@@ -69,7 +69,7 @@ class InputNoise(Callback):
         if self.compare_every_n_steps is None:
             return
         module = adversarial(pl_module, self)
-        if batch_idx == 0:
+        if batch_idx == 0 or _MEANS not in module.means:
             module.means[_MEANS] = Means()
         if batch_idx % self.compare_every_n_steps == 0:
             self._compare(module, batch)
@@ -78,8 +78,9 @@ class InputNoise(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.compare_every_n_steps is not None:
             means = adversarial(pl_module, self).means[_MEANS].named("{}")
-            number = means.pop("number")
-            pl_module.log_dict({f"noise/{name}": mean / number for name, mean in means.items()}, sync_dist=True)
+            number = means.pop("number", None)
+            if number is not None:  # else the rest of an epoch that went on held no batch to compare on
+                pl_module.log_dict({f"noise/{name}": mean / number for name, mean in means.items()}, sync_dist=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._take_back(pl_module)

@@ -10,6 +10,8 @@ from lightning.pytorch.utilities import rank_zero_info
 ADV_ERROR = "val/adv_error"
 CLEAN_ERROR = "val/error"
 
+_CHOICE = ("val_size", "split", "split_seed", "classes")
+"""What chooses the validation images of a data module."""
 _told: WeakSet[LightningModule] = WeakSet()
 
 
@@ -27,6 +29,13 @@ def has_validation(trainer: Trainer) -> bool:
     """Whether this run validates, as far as is known: where epochs are left out, the loader is asked for late."""
     late = trainer.check_val_every_n_epoch != 1
     return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)
+
+
+def judged_on(trainer: Trainer, pl_module: LightningModule) -> str:
+    """Say what the figures of validation are measured on and under: those of others are not to be compared with."""
+    attack, data = getattr(pl_module, "val_attack", None), getattr(trainer, "datamodule", None)
+    chosen = {name: data.hparams[name] for name in _CHOICE if name in data.hparams} if data is not None else {}
+    return f"{attack!r}, {type(data).__name__} {chosen}"
 
 
 def check_start(start_epoch: int) -> int:
