@@ -162,7 +162,9 @@ class Paper:
         twice = {claim.id for claim in claims if sum(claim.id == other.id for other in claims) > 1}
         if twice:
             raise ValueError(f"claims has {sorted(twice)} twice")
-        for owner, named in [(run.name, run.of) for run in runs.values()] + [(claim.id, claim.runs) for claim in claims]:
+        for owner, named in [(run.name, run.of) for run in runs.values()] + [
+            (claim.id, claim.runs) for claim in claims
+        ]:
             for name in named:
                 if name not in runs:
                     raise ValueError(f"{owner}: there is no run {name!r}{_near(name, runs)}")
@@ -177,19 +179,6 @@ class Paper:
         if name not in self.claims:
             raise ValueError(f"there is no claim {name!r}{_near(name, self.claims)}; --list has all ids")
         return self.claims[name]
-
-    def needed(self, names: tuple[str, ...]) -> list[Run]:
-        """Return these runs and all that they are made of, each once and after those that it needs."""
-        found: dict[str, Run] = {}
-
-        def add(name: str) -> None:
-            for other in self.runs[name].of:
-                add(other)
-            found.setdefault(name, self.runs[name])
-
-        for name in names:
-            add(name)
-        return list(found.values())
 
 
 @cache

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adv_lightning.paper.claims import Claim, Paper, Quantity, Selector
@@ -57,7 +58,7 @@ class Row:
             "; ".join(dict.fromkeys(figure.conditions for figure in found)) or DASH,
             _spread(self.quantity, self.clipped) + _fewer(self.clipped, found),
             str(self.judgement.verdict),
-            ". ".join(part.rstrip(".") for part in remark if part),
+            " ".join(f"{part[0].upper()}{part[1:].rstrip('.')}." for part in remark if part),
         )
         return dict(zip(_COLUMNS, cells, strict=True))
 
@@ -112,20 +113,26 @@ def write(path: Path, paper: Paper, results: Results) -> None:
 
 def show(made: Sequence[Row], console: Console) -> None:
     """Print rows in a table, with the count of the verdicts below."""
-    table = Table("claim", "quantity", "paper", "measured", "clipped", "verdict", "remark", show_lines=False, pad_edge=False)
+    table = Table(pad_edge=False)
+    for name in ("claim", "quantity", "paper", "measured", "verdict"):
+        table.add_column(name, no_wrap=name != "quantity", justify="right" if name in ("paper", "measured") else "left")
     for row in made:
-        cells = row.cells()
-        of = ", ".join(part for part in (cells["under"], cells["n"] and f"n {cells['n']}", cells["seeds"]) if part != DASH)
-        known = [cells["quantity"], *([f"[dim]{of}[/dim]"] if row.figures else [])]
+        cells = {name: escape(cell) for name, cell in row.cells().items()}
+        n = DASH if cells["n"] == DASH else f"n {cells['n']}"
+        of = [part for part in (cells["under"], n, cells["seeds"]) if part != DASH]
+        said = [
+            f"{cells['quantity']}.",
+            *([f"[dim]{', '.join(of)}.[/dim]"] if of else []),
+            f"[dim]{cells['remark']}[/dim]",
+        ]
         colour = _COLOURS.get(row.judgement.verdict, "default")
+        measured = [cells["measured"], *([f"[dim]clipped {cells['clipped']}[/dim]"] if row.clipped else [])]
         table.add_row(
-            f"{row.claim.id} [dim]\u00a7{row.claim.section}[/dim]",
-            "\n".join(known),
+            f"{cells['claim'].strip('`')}\n[dim]\u00a7 {row.claim.section}[/dim]",
+            "\n".join(said),
             cells["paper"],
-            cells["measured"],
-            cells["clipped"],
+            "\n".join(measured),
             f"[{colour}]{cells['verdict']}[/{colour}]",
-            cells["remark"].replace("[", r"\["),
         )
     console.print(table)
     console.print(_counts(made))
@@ -149,7 +156,7 @@ def _fewer(clipped: Sequence[Figure], found: Sequence[Figure]) -> str:
     """Say so if clipped figures are of other seeds than those that are not."""
     if not clipped or [one.seed for one in clipped] == [one.seed for one in found]:
         return ""
-    return f" ({_seeds(clipped)})"
+    return f", {_seeds(clipped)}"
 
 
 def _seeds(figures: Sequence[Figure]) -> str:

@@ -78,6 +78,10 @@ def amount(value: float, quantity: Quantity) -> str:
     return {"%": f"{value:.2f} points", "px": f"{value:.2f} px", "number": f"{value:.3g}"}[quantity.unit]
 
 
+def _tolerance(quantity: Quantity) -> str:
+    return f"{quantity.allowed:g}" + {"%": " points", "px": " px", "number": ""}[quantity.unit]
+
+
 def _absent(quantity: Quantity) -> Judgement:
     if quantity.picture is not None:
         return Judgement(Verdict.PICTURE, quantity.picture)
@@ -92,7 +96,7 @@ def _agrees(quantity: Quantity, values: Sequence[float]) -> str:
     distance, n = abs(mean(values) - quantity.published), len(values)
     # Rounding errors of the subtraction are no difference.
     if distance <= quantity.allowed * (1 + 1e-9):
-        return f"within {amount(quantity.allowed, quantity)}" + (", one seed" if n == 1 else "")
+        return f"within {_tolerance(quantity)}" + (", one seed" if n == 1 else "")
     if n > 1 and distance <= 2 * stdev(values) / math.sqrt(n):
         return f"within 2 standard errors of {n} seeds, {amount(2 * stdev(values) / math.sqrt(n), quantity)}"
     return ""
