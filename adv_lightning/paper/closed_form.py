@@ -56,4 +56,4 @@ def closed_form(checkpoint: Path, root: Path, eps: float, seed: int) -> dict[str
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
-    return float((a - b).norm() / b.norm())
+    return float(((a - b).norm() / b.norm()).detach())

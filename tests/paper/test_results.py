@@ -26,7 +26,13 @@ def put(folder: Path, name: str, seed: int, error: float, **further: Any) -> Non
         {"name": "small", "attack": attack("FGSM", eps=0.1, bounds=None), "error": 0.9, "n": 10},
         {"name": "own", "attack": FGSM, "error": error, "n": 100, "confidence_on_mistakes": 0.8},
         {"name": "again", "attack": FGSM, "error": 0.99, "n": 10, "confidence_on_mistakes": 0.8},
-        {"name": "rubbish", "attack": None, "rubbish": {"distribution": "N(0, I)"}, "error": 0.5, "classes": [0.3, 0.7]},
+        {
+            "name": "rubbish",
+            "attack": None,
+            "rubbish": {"distribution": "N(0, I)"},
+            "error": 0.5,
+            "classes": [0.3, 0.7],
+        },
     ]
     path = folder / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -56,8 +56,14 @@ def test_better(better: str, value: float) -> None:
 
 @pytest.mark.parametrize(
     ("relation", "other", "holds"),
-    [("below", 46.0, True), ("below", 45.0, False), ("above", 44.0, True), ("above", 45.0, False)]
-    + [("not above", 45.0, True), ("not above", 44.0, False)],
+    [
+        ("below", 46.0, True),
+        ("below", 45.0, False),
+        ("above", 44.0, True),
+        ("above", 45.0, False),
+        ("not above", 45.0, True),
+        ("not above", 44.0, False),
+    ],
 )
 def test_the_comparison_that_the_paper_makes(relation: str, other: float, holds: bool) -> None:
     direction = Direction(relation, 0.0, "the other")  # type: ignore[arg-type]
