@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -39,9 +38,9 @@ def test_all_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     plain = Networks(Path("paper_runs")).path("maxout_plain")
     assert main(["figures", "--out", "drawn", "--checkpoints", f"maxout_adv={plain}"]) == 0
     for name in ("fig2", "fig3", "fig4", "fig5"):
-        pixels = np.asarray(Image.open(tmp_path / "drawn" / f"{name}.png").convert("RGB"))
-        assert min(pixels.shape[:2]) > 300
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+        drawn = Image.open(tmp_path / "drawn" / f"{name}.png").convert("RGB")
+        assert min(drawn.size) > 300
+        assert len(drawn.resize((90, 90)).getcolors(90 * 90)) > 100
 
 
 @pytest.mark.parametrize("word", ["maxout_adv", "nothing=a.ckpt"])

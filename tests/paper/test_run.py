@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 
 from adv_lightning.cli import main as library
 from adv_lightning.paper import run as module
-from adv_lightning.paper.__main__ import main
+from adv_lightning.paper.__main__ import _parser, main
 from adv_lightning.paper.claims import load
 from adv_lightning.paper.report import Row, rows
 from adv_lightning.paper.results import Results
@@ -205,6 +207,18 @@ def test_the_place_of_a_result(tmp_path: Path) -> None:
     assert place(tmp_path, run, 2) == tmp_path / "controls" / "mnist_softmax_seed2.json"
     hidden = load().runs["hidden_none"]
     assert place(ROOT / "results", hidden, 0).name == "hidden_none_seed0.json"
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    page = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert len(commands) == 5
+    for command in commands:
+        assert command[:3] == ["python", "-m", "adv_lightning.paper"]
+        options = _parser().parse_args(command[3:])
+        for name in getattr(options, "ids", []):
+            assert name in load().claims
 
 
 @pytest.mark.slow
