@@ -23,7 +23,9 @@ def _parser() -> argparse.ArgumentParser:
         "ended is not run again, and what was interrupted goes on. Further --KEY VALUE arguments go to fit.",
         allow_abbrev=False,
     )
-    run.add_argument("ids", nargs="*", metavar="ID", help="claims, such as softmax.fgsm; --list has all")
+    run.add_argument(
+        "ids", nargs="*", metavar="ID", help="claims, such as softmax.fgsm, or single runs of theirs; --list has all"
+    )
     run.add_argument("--list", action="store_true", help="print all ids with what they cost")
     run.add_argument("--quick", action="store_true", help="what takes seconds, one seed each")
     run.add_argument("--seed", nargs="+", type=int, metavar="N", help="these seeds in place of the claim's own")

@@ -177,7 +177,8 @@ class Paper:
             ValueError: there is none; the nearest ids are named.
         """
         if name not in self.claims:
-            raise ValueError(f"there is no claim {name!r}{_near(name, self.claims)}; --list has all ids")
+            known = {**self.claims, **self.runs}
+            raise ValueError(f"there is no claim or run {name!r}{_near(name, known)}; --list has all")
         return self.claims[name]
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from adv_lightning.paper.claims import Claim, Paper, Quantity, Selector
+from adv_lightning.paper.claims import Claim, Paper, Quantity, Run, Selector
 from adv_lightning.paper.results import Figure, Results
 from adv_lightning.paper.table import DASH, replace_table
 from adv_lightning.paper.verdict import MEANING, Judgement, Verdict, judge
@@ -32,21 +32,22 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity of a claim with what was measured."""
+    """A quantity of a claim with what was measured, and the run that measures it."""
 
     claim: Claim
     quantity: Quantity
     figures: Sequence[Figure]
     clipped: Sequence[Figure]
     judgement: Judgement
+    run: Run | None
 
     def cells(self) -> dict[str, str]:
         """Return the row in words, by column."""
         found = self.figures
         published = DASH if self.quantity.published is None else _number(self.quantity.published)
         remark = [self.judgement.why, self.quantity.remark]
-        if self.judgement.verdict is Verdict.NOT_RUN and self.claim.runs:
-            remark.insert(1, f"`python -m adv_lightning.paper run {self.claim.id}`")
+        if self.judgement.verdict is Verdict.NOT_RUN and self.run is not None:
+            remark.insert(1, f"`python -m adv_lightning.paper run {self.run.name}`: {self.run.cost}")
         cells = (
             f"`{self.claim.id}`",
             self.claim.section,
@@ -75,7 +76,9 @@ def rows(paper: Paper, results: Results) -> Iterator[Row]:
                 other = mean(compared) if compared else None
             elif other is not None and quantity.unit == "%":
                 other *= 100
-            yield Row(claim, quantity, figures, clipped, judge(quantity, _values(quantity, figures), other))
+            places = () if quantity.measured is None else quantity.measured.places
+            run = next((run for run in paper.runs.values() if run.place in places), None)
+            yield Row(claim, quantity, figures, clipped, judge(quantity, _values(quantity, figures), other), run)
 
 
 def markdown(paper: Paper, results: Results) -> str:
@@ -147,7 +150,7 @@ def _spread(quantity: Quantity, figures: Sequence[Figure]) -> str:
     values = _values(quantity, figures)
     if not values:
         return DASH
-    write = _number if quantity.unit == "number" else "{:.2f}".format
+    write = ("{:.3g}" if quantity.unit == "number" else "{:.2f}").format
     unit = {"%": " %", "px": " px", "number": ""}[quantity.unit]
     return write(mean(values)) + (f" \u00b1 {write(stdev(values))}" if len(values) > 1 else "") + unit
 

@@ -136,39 +136,31 @@ def run_claims(
     further: Sequence[str] = (),
     quick: bool = False,
 ) -> None:
-    """Run what these claims need, and print their rows.
+    """Run what claims need, and print their rows.
 
     Args:
-        ids: Of the claims; not looked at if `quick`.
+        ids: Of claims, or names of runs.
         seeds: In place of the runs' own. None: the runs' own, with `quick` the first of them.
         data: Folder of the data.
         runs: Folder to run in.
         out: Folder of results.
         further: Arguments of `fit`.
-        quick: All runs that take seconds in place of those of the claims.
+        quick: All runs that take seconds.
 
     Raises:
         ValueError: a claim is unknown, or is of what is not built; see also `Runner.make`.
     """
     paper = load()
-    claims = [paper.claim(name) for name in ids]
-    for claim in claims:
-        if not claim.runs:
-            raise ValueError(f"{claim.id} cannot be run: {_why(claim)}")
-    wanted = list(dict.fromkeys(name for claim in claims for name in claim.runs))
-    if quick:
-        wanted = [run.name for run in paper.runs.values() if run.quick]
+    wanted: list[str] = [run.name for run in paper.runs.values() if quick and run.quick]
+    for name in ids:
+        wanted += [name] if name in paper.runs.keys() - paper.claims.keys() else _runs_of(paper.claim(name))
+    wanted = list(dict.fromkeys(wanted))
     runner = Runner(paper, data, runs, out, further)
     for i, run in enumerate(paper.runs[name] for name in wanted):
         print(f"[{i + 1}/{len(wanted)}] {run.name}", flush=True)
         for seed in seeds or (run.seeds[:1] if quick else run.seeds):
             runner.make(run, seed)
-    places = {paper.runs[name].place for name in wanted}
-    shown = [
-        row
-        for row in rows(paper, Results(out))
-        if row.claim in claims or (quick and row.quantity.measured and places & {*row.quantity.measured.places})
-    ]
+    shown = [row for row in rows(paper, Results(out)) if row.claim.id in ids or (row.run and row.run.name in wanted)]
     show(shown, Console())
     print(f"The results are in {out}.")
 
@@ -201,6 +193,12 @@ def checkpoint_of(folder: Path) -> Path:
     if found is None:
         raise ValueError(f"there is no checkpoint in {folder}")
     return found
+
+
+def _runs_of(claim: Claim) -> Sequence[str]:
+    if not claim.runs:
+        raise ValueError(f"{claim.id} cannot be run: {_why(claim)}")
+    return claim.runs
 
 
 def _why(claim: Claim) -> str:

@@ -62,15 +62,15 @@ def judge(quantity: Quantity, values: Sequence[float], other: float | None = Non
             return Judgement(Verdict.MEASURED, f"nothing to compare with: {quantity.direction.words} is not known")
         return Judgement(Verdict.SAME_DIRECTION if held[0] else Verdict.DIFFERS, held[1])
     distance = f"{amount(abs(found - published), quantity)} {'above' if found > published else 'below'} the paper"
+    comparison = "" if held is None else f"; {held[1]}"
     if quantity.bound == "above":
-        return Judgement(Verdict.REPRODUCED if found > published else Verdict.DIFFERS, distance)
+        return Judgement(Verdict.REPRODUCED if found > published else Verdict.DIFFERS, distance + comparison)
     if reason := _agrees(quantity, values):
-        return Judgement(Verdict.REPRODUCED, reason)
+        return Judgement(Verdict.REPRODUCED, reason + comparison)
     if quantity.better is not None and (found < published) == (quantity.better == "lower"):
-        return Judgement(Verdict.BETTER, distance)
-    if held is None:
-        return Judgement(Verdict.DIFFERS, distance)
-    return Judgement(Verdict.SAME_DIRECTION if held[0] else Verdict.DIFFERS, f"{distance}; {held[1]}")
+        return Judgement(Verdict.BETTER, distance + comparison)
+    holds = held is not None and held[0]
+    return Judgement(Verdict.SAME_DIRECTION if holds else Verdict.DIFFERS, distance + comparison)
 
 
 def amount(value: float, quantity: Quantity) -> str:
@@ -84,7 +84,7 @@ def _tolerance(quantity: Quantity) -> str:
 
 def _absent(quantity: Quantity) -> Judgement:
     if quantity.picture is not None:
-        return Judgement(Verdict.PICTURE, quantity.picture)
+        return Judgement(Verdict.PICTURE, f"drawn as {quantity.picture}")
     if quantity.missing is None:
         return Judgement(Verdict.NOT_RUN, "there is no result")
     return Judgement(Verdict(quantity.missing.kind), quantity.missing.why)

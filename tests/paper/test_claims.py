@@ -122,7 +122,7 @@ def test_claims_that_say_nothing_clear_are_refused(content: dict[str, Any], said
 
 
 def test_an_unknown_claim_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no claim 'softmax\.fgms': did you mean softmax\.fgsm"):
+    with pytest.raises(ValueError, match=r"no claim or run 'softmax\.fgms': did you mean softmax\.fgsm"):
         load().claim("softmax.fgms")
     with pytest.raises(ValueError, match=r"transfer\.orig_to_adv, transfer\.adv_to_orig|transfer\.adv_to_orig"):
         load().claim("transfer")

@@ -45,7 +45,7 @@ def test_a_measured_figure_never_stands_alone(row: object) -> None:
     if row.judgement.verdict in (Verdict.NOT_RUN, Verdict.NOT_BUILT, Verdict.PICTURE):
         assert cells["measured"] == "-"
         assert cells["remark"]
-        assert (f"run {row.claim.id}`" in cells["remark"]) == (row.judgement.verdict is Verdict.NOT_RUN)
+        assert ("python -m adv_lightning.paper run " in cells["remark"]) == (row.judgement.verdict is Verdict.NOT_RUN)
         return
     assert cells["seeds"].startswith("seed")
     assert len(row.figures) == 1 or "\u00b1" in cells["measured"]

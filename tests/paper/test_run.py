@@ -174,7 +174,7 @@ def test_an_ensemble_is_judged_whole_and_by_a_member(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (["softmax.fgms"], "there is no claim 'softmax.fgms': did you mean softmax.fgsm"),
+        (["softmax.fgms"], "there is no claim or run 'softmax.fgms': did you mean softmax.fgsm"),
         (["mpdbm"], "mpdbm cannot be run: there is no multi-prediction deep Boltzmann machine here"),
         ([], "name claims, such as softmax.fgsm, or give --quick"),
         (["softmax.fgsm", "--quick"], "name claims, such as softmax.fgsm, or give --quick"),

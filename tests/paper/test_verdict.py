@@ -96,7 +96,7 @@ def test_without_a_figure() -> None:
     assert judge(quantity(), []).verdict is Verdict.NOT_RUN
     assert judge(quantity(missing=Missing("not run", "too slow")), []) == (Verdict.NOT_RUN, "too slow")
     assert judge(quantity(missing=Missing("not built", "no net")), []) == (Verdict.NOT_BUILT, "no net")
-    assert judge(quantity(published=None, picture="a.png"), []) == (Verdict.PICTURE, "a.png")
+    assert judge(quantity(published=None, picture="a.png"), []) == (Verdict.PICTURE, "drawn as a.png")
     assert judge(quantity(published=None), [1.0]).verdict is Verdict.MEASURED
     # A figure that is there wins over the reason why it was not.
     assert judge(quantity(missing=Missing("not run", "too slow")), [40.0]).verdict is Verdict.REPRODUCED
