@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
@@ -155,7 +155,7 @@ class Paper:
         """Return what the content of a YAML file such as `claims.yaml` says.
 
         Raises:
-            ValueError: a key is unknown or missing, a name is taken twice, or a run is named that is not there.
+            ValueError: a key or a value is unknown, a name is taken twice, or a run is named that is not there.
         """
         runs = {name: _run(name, values) for name, values in content.get("runs", {}).items()}
         claims = [_claim(values) for values in content["claims"]]
@@ -236,16 +236,8 @@ def _selector(where: str, values: Mapping[str, Any]) -> Selector:
 
 
 def _direction(where: str, values: Mapping[str, Any]) -> Direction:
-    of, relation = values["of"], values["is"]
-    if relation not in get_args(Relation):
-        raise ValueError(f"{where}: is {relation!r}: give one of {', '.join(get_args(Relation))}")
-    other = _selector(where, of) if isinstance(of, Mapping) else float(of)
-    return Direction(relation, other, values["words"])
-
-
-def selectors(quantity: Quantity) -> Iterator[Selector]:
-    """Yield all selectors of a quantity."""
-    if quantity.measured is not None:
-        yield quantity.measured
-    if quantity.direction is not None and isinstance(quantity.direction.of, Selector):
-        yield quantity.direction.of
+    given = _checked(Direction, where, {"relation" if name == "is" else name: value for name, value in values.items()})
+    if given["relation"] not in get_args(Relation):
+        raise ValueError(f"{where}: is {given['relation']!r}: give one of {', '.join(get_args(Relation))}")
+    of = given["of"]
+    return Direction(**given | {"of": _selector(where, of) if isinstance(of, Mapping) else float(of)})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from adv_lightning.paper.claims import Claim, Paper, Quantity, load, selectors
+from adv_lightning.paper.claims import Claim, Paper, Quantity, Selector, load
 from adv_lightning.paper.results import Results
 from tests.conftest import ROOT
 
@@ -68,7 +68,8 @@ CLAIMS: list[Claim] = list(load().claims.values())
 @pytest.mark.parametrize(("claim", "quantity"), ROWS, ids=lambda x: getattr(x, "id", None) or getattr(x, "name", None))
 def test_a_figure_is_found_or_said_to_be_missing(claim: Claim, quantity: Quantity) -> None:
     results = Results(ROOT / "results")
-    for selector in selectors(quantity):
+    other = None if quantity.direction is None else quantity.direction.of
+    for selector in filter(None, (quantity.measured, other if isinstance(other, Selector) else None)):
         assert results.find(selector) or quantity.missing, f"{selector} finds nothing"
     if quantity.missing is not None:
         assert quantity.missing.why
@@ -108,6 +109,10 @@ def claim(**quantity: Any) -> dict[str, Any]:
         (claim(measured={"places": ["x"]}, colour="red"), r"a, c: unknown keys \['colour'\]"),
         (claim(missing={"kind": "lost", "why": "x"}), "missing is 'lost': give one of not run, not built"),
         (claim(measured={"places": ["x"]}, direction={"is": "near", "of": 1, "words": "x"}), "is 'near'"),
+        (
+            claim(measured={"places": ["x"]}, direction={"is": "below", "of": 1, "words": "on 50", "000": None}),
+            r"unknown keys \['000'\]",
+        ),
         ({"claims": claim(picture="x")["claims"] * 2}, "twice"),
         ({"claims": [claim(picture="x")["claims"][0] | {"runs": ["softmin"]}]}, "a: there is no run 'softmin'"),
         (

@@ -52,7 +52,7 @@ def never(args: Any) -> None:
 def test_a_claim_is_run_once_and_shown(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words("softmax.fgsm", "softmax.rubbish", data=str(folder / "data"))) == 0
+    assert main(words("softmax.fgsm", data=str(folder / "data"))) == 0
     printed = capsys.readouterr().out
     assert "softmax, seed 1: fit" in printed
     assert printed.count("softmax.rubbish") == 2
@@ -227,12 +227,11 @@ def test_other_seeds_land_within_the_stated_spread(
 ) -> None:
     monkeypatch.chdir(ROOT)
     tracked, again = Results(ROOT / "results"), Results(tmp_path / "out")
-    ids = ["softmax.fgsm", "softmax.rubbish", "logistic.fgsm", "logistic.clean"]
     given = ["--seed", "7", "--data.root", str(mnist_root), "--runs", str(tmp_path / "runs")]
-    assert main(["run", *ids, *given, "--out", str(tmp_path / "out")]) == 0
-    before = _values(list(rows(load(), tracked)), ids)
-    after = _values(list(rows(load(), again)), ids)
+    assert main(["run", "softmax", "logistic", *given, "--out", str(tmp_path / "out")]) == 0
+    before, after = (_values(list(rows(load(), results))) for results in (tracked, again))
     assert before.keys() == after.keys()
+    assert len(before) >= 6
     for key, values in before.items():
         assert len(values) >= 3
         centre, (value,) = sum(values) / len(values), after[key]
@@ -241,6 +240,7 @@ def test_other_seeds_land_within_the_stated_spread(
         assert abs(value - centre) <= max(2 * spread, 0.002), key
 
 
-def _values(found: list[Row], ids: list[str]) -> dict[tuple[str, str], list[float]]:
-    chosen = [row for row in found if row.claim.id in ids]
+def _values(found: list[Row]) -> dict[tuple[str, str], list[float]]:
+    """The figures of the two runs, with those under other attacks than the paper's."""
+    chosen = [row for row in found if row.run is not None and row.run.name in ("softmax", "logistic")]
     return {(row.claim.id, row.quantity.name): [figure.value for figure in row.figures] for row in chosen}
