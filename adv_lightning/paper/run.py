@@ -97,7 +97,7 @@ class Runner:
         write_json(now, folder, _COMMAND)  # type: ignore[arg-type]  # a list is JSON too
 
     def _of_fit(self, run: Run) -> list[str]:
-        return self.further if run.do in ("fit", "refit") else []
+        return self.further if run.do == "fit" else []  # a refit has those of its run
 
     def _do(self, run: Run, seed: int, folder: Path, made_of: Sequence[tuple[Run, int]]) -> None:
         if run.do == "closed_form":

@@ -143,13 +143,28 @@ def test_the_commands_of_the_other_protocols(folder: Path, monkeypatch: pytest.M
     assert called[1][-1] == "--ckpt_path=last"
     judged = "--ckpt_path=paper_runs/maxout_adv_refit/seed0/lightning_logs/version_0/checkpoints/best.ckpt"
     assert judged in called[2]
-    assert ["--trainer.max_epochs=1" in args for args in called] == [True, True, False]
+    assert ["--trainer.max_epochs=1" in args for args in called] == [True, False, False]
     called.clear()
     runner.make(load().runs["ensemble"], 0)
     assert [args[0] for args in called] == ["fit"] * 12 + ["test"]
     assert [args[-4] for args in called[:12]] == [f"--seed_everything={seed}" for seed in range(100, 112)]
     (listed,) = (word for word in called[-1] if word.startswith("--model.backbone.checkpoints="))
     assert listed.count("best.ckpt") == 12
+
+
+def test_a_network_is_trained_again_on_all_images(folder: Path) -> None:
+    at_once = ["--callbacks.early_stopping.start_epoch=0", "--callbacks.checkpoint.start_epoch=0"]
+    further = [*SMALL[:-1], "--model.backbone.units=4", "--trainer.max_epochs=2", *at_once]
+    runner = Runner(load(), Path("data"), Path("paper_runs"), Path("out"), further)
+    runner.make(load().runs["maxout_adv_refit"], 1)
+    first, again = (
+        json.loads((folder / "out" / f"{name}_seed1.json").read_text(encoding="utf-8"))
+        for name in ("mnist_maxout_adv", "mnist_maxout_adv_refit")
+    )
+    assert (first["data"]["val_size"], again["data"]["val_size"]) == (4, 0)
+    assert (first["seed"], again["seed"]) == (1, 1)
+    assert again["training"]["epochs"] == first["training"]["epochs"]
+    assert again["training"]["steps"] == 15 * again["training"]["epochs"]  # 60 images in batches of 4
 
 
 def test_an_ensemble_is_judged_whole_and_by_a_member(folder: Path) -> None:
