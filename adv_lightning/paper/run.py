@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,30 +72,22 @@ class Runner:
         """Return the folder of a run."""
         return self.runs / run.name / f"seed{seed}"
 
-    def checkpoint(self, run: Run, seed: int) -> Path:
-        """Return the checkpoint of a run that is judged.
-
-        Raises:
-            ValueError: there is none.
-        """
-        return checkpoint_of(self.folder(run, seed))
-
     def _seeds_of(self, run: Run, name: str, seed: int) -> Sequence[int]:
         return self.paper.runs[name].seeds if run.do == "ensemble" else [seed]
 
     def _remember(self, run: Run, folder: Path) -> None:
         """Write down what the folder is made with; refuse it if that was something else."""
         path = folder / _COMMAND
-        now = [run.do, *run.of, *run.arguments, *self._of_fit(run)]
+        now = {"arguments": [run.do, *run.of, *run.arguments, *self._of_fit(run)]}
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before != now:
                 raise ValueError(
-                    f"{folder} was made with other arguments ({' '.join(before)}): name another folder with --runs, or "
-                    "remove it"
+                    f"{folder} was made with other arguments ({' '.join(before['arguments'])}): name another folder "
+                    "with --runs, or remove it"
                 )
             return
-        write_json(now, folder, _COMMAND)  # type: ignore[arg-type]  # a list is JSON too
+        write_json(now, folder, _COMMAND)
 
     def _of_fit(self, run: Run) -> list[str]:
         return self.further if run.do == "fit" else []  # a refit has those of its run
@@ -102,10 +95,10 @@ class Runner:
     def _do(self, run: Run, seed: int, folder: Path, made_of: Sequence[tuple[Run, int]]) -> None:
         if run.do == "closed_form":
             ((other, s),) = made_of
-            record = closed_form(self.checkpoint(other, s), self.data, _EPS, seed)
+            record = closed_form(checkpoint_of(self.folder(other, s)), self.data, _EPS, seed)
             write_json(record, folder / "lightning_logs" / "version_0", _RECORD)
             return
-        checkpoints = [str(self.checkpoint(*each)) for each in made_of]
+        checkpoints = [str(checkpoint_of(self.folder(*each))) for each in made_of]
         words = [*run.arguments, f"--data.root={self.data}", f"--trainer.default_root_dir={folder}"]
         words += [f"--seed_everything={seed}", *self._of_fit(run)]
         listed = f"[{','.join(checkpoints)}]"
@@ -220,7 +213,7 @@ def _without_paths(value: Any, known: dict[Path, str]) -> Any:
     if not isinstance(value, str):
         return value
     for folder, name in known.items():
-        for base in {folder, folder.absolute()}:
-            if Path(value).is_relative_to(base):
-                return (Path(name) / Path(value).relative_to(base)).as_posix()
+        for base in (str(folder.absolute()), str(folder)):
+            if value == base or value.startswith(f"{base}{os.sep}"):
+                return name + value.removeprefix(base)
     return Path(value).name if Path(value).is_absolute() else value

@@ -16,7 +16,7 @@ from adv_lightning.paper.__main__ import _parser, main
 from adv_lightning.paper.claims import load
 from adv_lightning.paper.report import Row, rows
 from adv_lightning.paper.results import Results
-from adv_lightning.paper.run import Runner, checkpoint_of, place
+from adv_lightning.paper.run import Runner, _without_paths, checkpoint_of, place
 from tests.conftest import ROOT
 from tests.small_data import write_idx
 
@@ -28,6 +28,7 @@ SMALL = [
     "--trainer.max_epochs=1",
     "--trainer.log_every_n_steps=1",
     "--trainer.enable_progress_bar=false",
+    "--callbacks.pictures=null",
     "--callbacks.rubbish_test.samples=20",
 ]
 
@@ -214,6 +215,15 @@ def test_all_ids_are_listed_with_their_cost(
     printed = capsys.readouterr().out
     assert all(name in printed for name in load().claims)
     assert "25 minutes a seed on one CPU core" in printed
+
+
+def test_paths_of_this_machine_are_left_out(tmp_path: Path) -> None:
+    known = {tmp_path / "runs": "paper_runs", Path("."): "data"}
+    record = {"a": [f"{tmp_path}/runs/x.ckpt", "/elsewhere/y.ckpt", "eval", "./MNIST", "."], "b": {"c": 1, "d": None}}
+    assert _without_paths(record, known) == {
+        "a": ["paper_runs/x.ckpt", "y.ckpt", "eval", "data/MNIST", "data"],
+        "b": {"c": 1, "d": None},
+    }
 
 
 def test_the_place_of_a_result(tmp_path: Path) -> None:
