@@ -154,7 +154,7 @@ def resolved(words: list[str], commands: Container[str]) -> tuple[list[str], Pat
     settings = [] if run is None or not (run / CONFIG).is_file() else [f"--config={run / CONFIG}"]
     dirpath = _given([*settings, *words], "callbacks.checkpoint", "dirpath")
     folder = Path(dirpath) if dirpath else (run or logs) / "checkpoints"
-    path = max(folder.glob(f"{word}*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    path = _written_last(folder, word)
     resuming = command == "fit" and word == "last"
     if path is None and resuming:
         # Not an error, so that one command starts a job and goes on with it.
@@ -171,6 +171,16 @@ def resolved(words: list[str], commands: Container[str]) -> tuple[list[str], Pat
         return words, None
     # A logger that is named makes a folder anew.
     return [command, *settings, *words[1:]], None if logger else run
+
+
+def newest(root: str | Path, name: str) -> Path | None:
+    """Return the checkpoint `name`, "best" or "last", of the training below `root` started last, if it has one."""
+    run = _newest(Path(root, _LOGS))
+    return None if run is None else _written_last(run / "checkpoints", name)
+
+
+def _written_last(folder: Path, name: str) -> Path | None:
+    return max(folder.glob(f"{name}*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _newest(logs: Path) -> Path | None:

@@ -1,0 +1,134 @@
+"""Figures from the tracked results, seed by seed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adv_lightning.paper.claims import Selector
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One seed's figure.
+
+    Args:
+        value: As the record has it; shares in [0, 1].
+        seed: Of the run.
+        n: Number of examples, if the figure is of examples.
+        conditions: What it was measured under, in words.
+    """
+
+    value: float
+    seed: int
+    n: int | None
+    conditions: str
+
+
+class Results:
+    """The metrics.json files of runs in a folder, under the names of their places.
+
+    Args:
+        folder: It need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._records: dict[str, dict[int, dict[str, Any]]] = {}
+
+    def records(self, place: str) -> dict[int, dict[str, Any]]:
+        """Return the records of a place by seed.
+
+        Raises:
+            ValueError: two files have the same seed.
+        """
+        if place not in self._records:
+            found: dict[int, tuple[Path, dict[str, Any]]] = {}
+            stem = Path(place).name
+            for path in sorted((self.folder / place).parent.glob(f"{stem}*.json")):
+                if not re.fullmatch(rf"{re.escape(stem)}(_seed\d+)?", path.stem):
+                    continue
+                record = json.loads(path.read_text(encoding="utf-8"))
+                seed = int(record["seed"])
+                if seed in found:
+                    raise ValueError(f"{found[seed][0]} and {path} are both of seed {seed}: remove one")
+                found[seed] = path, record
+            self._records[place] = {seed: record for seed, (_, record) in sorted(found.items())}
+        return self._records[place]
+
+    def find(self, selector: Selector) -> list[Figure]:
+        """Return the selected figure of every seed that has it, by seed."""
+        found: dict[int, Figure] = {}
+        for place in reversed(selector.places):
+            for seed, record in self.records(place).items():
+                figure = _figure(record, selector, seed)
+                if figure is not None:
+                    found[seed] = figure
+        return [found[seed] for seed in sorted(found)]
+
+    def clipped(self, selector: Selector) -> list[Figure]:
+        """Return the same figures under the same attack clipped to [0, 1], where they are known."""
+        if selector.row is None or selector.row.get("bounds", 0) is not None:
+            return []
+        return self.find(replace(selector, row={**selector.row, "bounds": [0.0, 1.0]}))
+
+
+def _figure(record: dict[str, Any], selector: Selector, seed: int) -> Figure | None:
+    part: Any = record.get(selector.table)
+    if selector.row is None:
+        part = record if selector.table == "test" else part
+    else:
+        part = next((row for row in part or [] if selector.row.items() <= _flat(row).items()), None)
+    row, parent = part, part
+    for key in selector.field:
+        parent = part
+        try:
+            part = part[key]
+        except (KeyError, IndexError, TypeError):
+            return None
+    if not isinstance(part, int | float):
+        return None
+    n = parent.get("n") if isinstance(parent, dict) else None
+    n = row.get("n") if n is None else n
+    return Figure(float(part), seed, n, _conditions(record, row))
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with its attack's class and arguments beside its other values; the clean row is of no attack."""
+    attack = row.get("attack")
+    if attack is None:
+        return row
+    return {**row, **(attack.get("init_args") or {}), "attack": _class(attack)}
+
+
+def _conditions(record: dict[str, Any], row: Mapping[str, Any]) -> str:
+    """Say what a figure was measured under: the attack with its size, its norm and its bounds, and the mode."""
+    attack = row.get("attack") or (record.get("attack") if row.get("crafted_on", "clean") != "clean" else None)
+    parts = [attack_in_words(attack)] if attack else []
+    if "rubbish" in row:
+        parts.append("draws from " + row["rubbish"]["distribution"])
+        step = row["rubbish"].get("step")
+        parts += [f"then {attack_in_words(step['attack'])}"] if step else []
+    if (record.get("data") or {}).get("test_part", "test") == "train":
+        parts.append("training images")
+    return ", ".join([*parts, f"{record.get('mode', 'eval')} mode"])
+
+
+def attack_in_words(attack: Mapping[str, Any]) -> str:
+    """Write an attack's configuration in a few words, such as "PGD-40 eps 0.25, max norm, not clipped"."""
+    arguments = attack.get("init_args") or {}
+    if isinstance(arguments.get("attack"), Mapping):
+        return f"{_class(attack)} of {attack_in_words(arguments['attack'])}"
+    steps = f"-{arguments['steps']}" if "steps" in arguments else ""
+    size = f" eps {arguments['eps']:g}" if "eps" in arguments else ""
+    bounds = arguments.get("bounds")
+    clipped = "not clipped" if bounds is None else f"clipped to [{bounds[0]:g}, {bounds[1]:g}]"
+    return f"{_class(attack)}{steps}{size}, max norm, {clipped}"
+
+
+def _class(described: Mapping[str, Any]) -> str:
+    return str(described["class_path"]).rsplit(".", 1)[-1]
