@@ -22,7 +22,7 @@ class Run:
 
     Args:
         name: By which claims and other runs know it.
-        do: `fit`, or what is done with the runs in `of`: `refit` them on all training images, `continue` them from their
+        do: `fit`, or what is done with the runs in `of`: `refit` them on all training images, `continue` from their
             last checkpoint, `test` them again, `compare` them under each other's examples, test the `ensemble` of all
             their seeds, or evaluate logistic regression's adversarial loss in `closed_form`.
         place: Its results lie in `<place>.json` and `<place>_seed<N>.json`.
