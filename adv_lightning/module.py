@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from numbers import Real
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -304,10 +306,13 @@ class AdversarialModule(LightningModule):
         """Rebuild the module from a checkpoint, with torch's safe loading.
 
         Raises:
+            ValueError: the file is no checkpoint, or was cut short.
             TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and none is
                 passed as `backbone=`.
         """
         kwargs.setdefault("weights_only", True)
+        if Path(str(checkpoint_path)).is_file() and not zipfile.is_zipfile(checkpoint_path):
+            raise ValueError(f"{checkpoint_path}: this is no checkpoint, or one that was cut short")
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except TypeError as error:

@@ -111,6 +111,9 @@ def test_damaged_files_are_refused_by_name(name: str, tmp_path: Path, capsys: py
     path = damaged(tmp_path)[name]
     with pytest.raises(ValueError, match=rf"{name}: this is no checkpoint"):
         WholeCheckpointIO().load_checkpoint(path)
+    if name != "weights":
+        with pytest.raises(ValueError, match=rf"{name}: this is no checkpoint"):
+            AdversarialModule.load_from_checkpoint(path)
     for command in ("fit", "test"):
         with pytest.raises(SystemExit):
             main([command, f"--ckpt_path={path}", *QUIET])

@@ -23,7 +23,7 @@ COMMAND = [
 ]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_trains_by_dotted_path(processes: int, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests" / "user_project"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

@@ -133,8 +133,9 @@ class AdversarialCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._give_back()
         super().on_exception(trainer, pl_module, exception)
-        # Lightning raises it between batches. Several processes may be at different ones.
-        if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
+        # Lightning raises it between batches, of validation too, whose rest a run that goes on would leave out. Several
+        # processes may be at different batches.
+        if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and trainer.training:
             self._save_last(trainer)
 
     def state_dict(self) -> dict[str, Any]:

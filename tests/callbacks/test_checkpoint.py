@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback, Trainer
 
 from adv_lightning import AdversarialCheckpoint, AdversarialModule, WholeCheckpointIO
 from tests.helpers import Batches, batches, mlp, quiet_trainer
@@ -90,6 +91,20 @@ def test_an_interrupt_lets_the_batch_end_and_a_second_does_not_wait(tmp_path: Pa
     with pytest.raises(SystemExit):
         written(tmp_path / "twice", At(5, twice), every=None)
     assert list(tmp_path.glob("twice/*.ckpt")) == []
+
+
+class Terminated(Callback):
+    """Lets SIGTERM come in the middle of the second validation."""
+
+    def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
+        if trainer.global_step == 16 and not trainer.sanity_checking:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_sigterm_in_a_validation_leaves_the_last_from_before_it(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        written(tmp_path, Terminated())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 15
 
 
 def test_afterwards_ctrl_c_does_what_it_did(tmp_path: Path, handler: Any) -> None:
