@@ -101,8 +101,9 @@ class RunConfig(SaveConfigCallback):
         folder = trainer.log_dir
         if self.resumed_at is None or folder is None or not trainer.is_global_zero:
             return
-        path = Path(folder, self.config_filename)
-        now = self.parser.dump(self.config, skip_none=False)
+        path, config = Path(folder, self.config_filename), self.config.clone()
+        config["ckpt_path"] = None  # it is what trains such a run, from its beginning
+        now = self.parser.dump(config, skip_none=False)
         kept = path.with_name(f"{path.stem}_until_step_{self.resumed_at}.yaml")
         former = path.read_text(encoding="utf-8") if path.is_file() else now
         if _settings(former) == _settings(now):
