@@ -76,7 +76,7 @@ class RunConfig(SaveConfigCallback):
         resumed_at: int | None = None,
         **kwargs: Any,
     ):
-        super().__init__(parser, config, overwrite=resumed_at is not None, **kwargs)
+        super().__init__(parser, config, **kwargs)
         self.ckpt_path = ckpt_path
         self.resumed_at = resumed_at
         self._lock: FileLock | None = None
@@ -93,7 +93,7 @@ class RunConfig(SaveConfigCallback):
             if folder is not None and "://" not in folder and trainer.is_global_zero:
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 self._lock = hold(folder)
-        if self.resumed_at is None or stage != "fit":
+        if self.resumed_at is None:
             super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -66,8 +66,10 @@ def test_last_goes_on_in_the_folder_of_the_newest_run(tmp_path: Path) -> None:
     assert settings(run, "config_until_step_4.yaml") == before
     assert settings(run)["trainer"]["max_epochs"] == 3
     assert settings(run)["ckpt_path"] is None  # what would train it again
-    # A run that is over stays as it is.
-    fit("--ckpt_path=last")
+    # A run that is over stays as it is, a test after it included.
+    fit("--ckpt_path=last", "--test_after_fit=true")
+    assert settings(run)["ckpt_path"] is None
+    assert settings(run, "config_until_step_4.yaml") == before
     assert sorted(path.name for path in run.glob("config*")) == ["config.yaml", "config_until_step_4.yaml"]
 
 
