@@ -148,6 +148,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
             state[key] = self._found(state.get(key, ""))
         state["best_k_models"] = {self._found(path): each for path, each in state.get("best_k_models", {}).items()}
         super().load_state_dict(state)
+        self.current_score = state.get("current_score")  # Lightning keeps it, and does not read it
         if state.get("judged_on", self._judged_on) != self._judged_on:
             rank_zero_info(f"The best is sought anew: before, it was judged on {state['judged_on']}.")
             self._forget()

@@ -112,3 +112,15 @@ def test_afterwards_ctrl_c_does_what_it_did(tmp_path: Path, handler: Any) -> Non
     written(tmp_path, At(2, lambda trainer: during.append(signal.getsignal(signal.SIGINT))))
     assert during != [handler]
     assert signal.getsignal(signal.SIGINT) == handler
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_a_run_that_goes_on_knows_all_that_it_knew(tmp_path: Path) -> None:
+    states = []
+    for ckpt_path in (None, str(tmp_path / "last.ckpt")):
+        kept, loader = AdversarialCheckpoint(dirpath=tmp_path), Resumable(*batches(8))
+        trainer = quiet_trainer(max_epochs=1, callbacks=[kept], enable_checkpointing=True)
+        trainer.fit(AdversarialModule(mlp(), None), loader, loader, ckpt_path=ckpt_path, weights_only=True)
+        states.append(kept.state_dict())
+    assert states[0]["current_score"] is not None
+    assert states[1] == states[0]
