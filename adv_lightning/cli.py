@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.seed import max_seed_value, min_seed_value
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import Timer, WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, _InstantiatorFn
@@ -148,6 +150,9 @@ class AdversarialCLI(LightningCLI):
             # `refit` and callers from Python pass arguments on purpose.
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
+        seed = self.config.get(f"{self.config.get('subcommand')}.seed_everything")
+        if isinstance(seed, int) and not min_seed_value <= seed <= max_seed_value:
+            parser.error(f"--seed_everything={seed}: give a number from {min_seed_value} to {max_seed_value}")
         callbacks = self.config.get(f"{self.config.get('subcommand')}.trainer.callbacks")
         if self._run is not None and isinstance(callbacks, list):
             # What a += on this command line adds is in the run's settings already.
@@ -286,6 +291,9 @@ def main(args: list[str] | None = None) -> AdversarialCLI | Comparison:
         return AdversarialCLI(args=args)
     except SIGTERMException:
         raise SystemExit(143) from None  # as a shell says it, and not 0: the run is not finished
+    except MisconfigurationException as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from error
     except (OSError, ValueError, TypeError, ImportError, NotFiniteError, LostProcessError) as error:
         if not is_ours(error):
             raise

@@ -210,7 +210,7 @@ class AdversarialModule(LightningModule):
         """Build the optimizer and the scheduler from their factories.
 
         Raises:
-            ValueError: no parameter requires a gradient.
+            ValueError: no parameter requires a gradient, or the optimizer or scheduler refuses its arguments.
         """
         trainable = [p for p in self.parameters() if p.requires_grad]
         if not trainable:
@@ -219,10 +219,13 @@ class AdversarialModule(LightningModule):
                 "BackboneFinetuning freezes all of `backbone`, which here is the whole network: freeze layers of it "
                 "with a BaseFinetuning of your own, or put the head beside it in a subclass with its own forward"
             )
-        optimizer = self.optimizer_factory(trainable)
-        if self.lr_scheduler_factory is None:
+        try:
+            optimizer = self.optimizer_factory(trainable)
+            scheduler = None if self.lr_scheduler_factory is None else self.lr_scheduler_factory(optimizer)
+        except ValueError as error:
+            raise ValueError(f"the optimizer or its scheduler cannot be made: {error}") from error
+        if scheduler is None:
             return optimizer
-        scheduler = self.lr_scheduler_factory(optimizer)
         config = {"scheduler": scheduler, "interval": self.lr_interval}
         if hasattr(scheduler, "monitor"):
             config["monitor"] = scheduler.monitor

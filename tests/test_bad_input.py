@@ -261,6 +261,12 @@ def disk_full(tmp_path: Path) -> str:
         subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
 
 
+def fewer_epochs(tmp_path: Path) -> str:
+    short = [*DIGITS, f"--trainer.default_root_dir={tmp_path}", "--trainer.limit_train_batches=5"]
+    main([*short, "--trainer.max_epochs=3"])
+    return command([*short, "--ckpt_path=last", "--trainer.max_epochs=1"])
+
+
 @contextlib.contextmanager
 def largest_file(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -320,6 +326,11 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "eps that is negative, NaN, infinite or no number": no_eps,
     "alpha outside [0, 1], NaN or no number": no_alpha,
     "a word for alpha on the command line": lambda _: command([*DIGITS, "--model.alpha=much"]),
+    "a learning rate below 0": lambda tmp_path: command(
+        [*DIGITS, f"--trainer.default_root_dir={tmp_path}", "--model.optimizer=SGD", "--model.optimizer.lr=-1"]
+    ),
+    "a seed below 0": lambda _: command([*DIGITS, "--seed_everything=-5"]),
+    "fewer epochs than a run that goes on has had": fewer_epochs,
     "bounds that do not increase": lambda _: refused(lambda: FGSM(0.1, bounds=(1, 0))),
     "an empty data module": lambda _: given(torch.zeros(0, 1, 1, 1), torch.zeros(0).long(), stage="test"),
     "a validation set of all images": lambda _: given(val_size=6),
