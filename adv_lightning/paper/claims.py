@@ -92,7 +92,7 @@ class Quantity:
         unit: "%" of a share in [0, 1], or the figure's own.
         better: Whether a "lower" or a "higher" figure than the paper's is better. None: neither, as for an attack on a
             network that nobody defends.
-        tolerance: In `unit`; None: the rule of `claims.yaml`.
+        tolerance: In `unit`, for "not above" too, which has none by itself; None: the rule of `claims.yaml`.
         measured: Where the measured figure stands.
         direction: What must hold if the figure is not the paper's.
         missing: Why there is none, if there is none.

@@ -42,47 +42,37 @@ def judged(results: Path) -> str:
     return _markdown(lines)
 
 
-def transfer(results: Path) -> str:
-    """Return the Markdown table of who is fooled by examples crafted on whom: a row for each network crafted on.
+def transfer(record: dict[str, Any]) -> str:
+    """Return the Markdown table of who is fooled by examples crafted on whom, from what `compare` has found.
 
-    Args:
-        results: Folder of the metrics.json files of `compare`.
+    A row for each network crafted on.
     """
-    blocks = []
-    for record in _records(results).values():
-        names = [network["name"] for network in record["networks"]]
-        cells = {(row["crafted_on"], row["judged"]): row for row in record["transfer"]}
-        lines: list[tuple[str, ...]] = [("crafted on", *(f"error of `{name}`" for name in names))]
-        lines += [(f"`{a}`" if a in names else a, *(_error(cells[a, b]) for b in names)) for a in ("clean", *names)]
-        blocks.append(_markdown(lines))
-    return "\n\n".join(blocks)
+    names = [network["name"] for network in record["networks"]]
+    cells = {(row["crafted_on"], row["judged"]): row for row in record["transfer"]}
+    lines: list[tuple[str, ...]] = [("crafted on", *(f"error of `{name}`" for name in names))]
+    lines += [(f"`{a}`" if a in names else a, *(_error(cells[a, b]) for b in names)) for a in ("clean", *names)]
+    return _markdown(lines)
 
 
-def agreement(results: Path) -> str:
-    """Return the Markdown table of how often one network gives another's class, on examples crafted on the first.
-
-    Args:
-        results: Folder of the metrics.json files of `compare`.
-    """
-    blocks = []
-    for record in _records(results).values():
-        source = record["networks"][0]["name"]
-        lines: list[tuple[str, ...]] = [("a", "b", "all", "where a errs", "where both err")]
-        lines += [
-            (f"`{row['a']}`", f"`{row['b']}`", *(_share(row[among]) for among in ("all", "a_errs", "both_err")))
-            for row in record["agreement"]
-            if row["crafted_on"] == source
-        ]
-        blocks.append(_markdown(lines))
-    return "\n\n".join(blocks)
+def agreement(record: dict[str, Any]) -> str:
+    """Return the Markdown table of how often one network gives another's class, on examples crafted on the first."""
+    source = record["networks"][0]["name"]
+    lines: list[tuple[str, ...]] = [("a", "b", "all", "where a errs", "where both err")]
+    lines += [
+        (f"`{row['a']}`", f"`{row['b']}`", *(_share(row[among]) for among in ("all", "a_errs", "both_err")))
+        for row in record["agreement"]
+        if row["crafted_on"] == source
+    ]
+    return _markdown(lines)
 
 
 def written(text: str, results: Path) -> str:
-    """Return the page `text` with its tables made anew from the folders `judged` and `compared` in `results`."""
+    """Return the page `text` with its tables made anew from `judged` and `paper/compared.json` in `results`."""
+    compared = json.loads((results / "paper" / "compared.json").read_text(encoding="utf-8"))
     for name, made in (
         ("judged", judged(results / "judged")),
-        ("transfer", transfer(results / "compared")),
-        ("agreement", agreement(results / "compared")),
+        ("transfer", transfer(compared)),
+        ("agreement", agreement(compared)),
     ):
         text = replace_table(text, made, name)
     return text
@@ -113,7 +103,7 @@ def _markdown(lines: list[tuple[str, ...]]) -> str:
 def main() -> None:
     """Put the tables into a file."""
     parser = argparse.ArgumentParser(prog="python -m adv_lightning.paper.judged", description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder that holds judged and compared")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder that holds judged and paper")
     parser.add_argument("--write", type=Path, metavar="FILE", required=True, help="the file with the markers")
     options = parser.parse_args()
     text = options.write.read_text(encoding="utf-8")

@@ -25,10 +25,10 @@ class Verdict(StrEnum):
 
 
 MEANING = {
-    Verdict.REPRODUCED: "within two standard errors of the seeds' mean, or within the tolerance",
+    Verdict.REPRODUCED: "within the tolerance, or within two standard errors of the mean of three seeds or more",
     Verdict.BETTER: "not reproduced, and on the better side of the paper's figure",
     Verdict.SAME_DIRECTION: "neither, but the comparison that the paper makes holds",
-    Verdict.DIFFERS: "none of these",
+    Verdict.DIFFERS: "none of these, or the comparison that the paper makes does not hold",
     Verdict.MEASURED: "the paper has no figure to compare with",
     Verdict.PICTURE: "drawn by `figures`, for the eye to judge",
     Verdict.NOT_RUN: "the command is known and has not been run",
@@ -63,14 +63,15 @@ def judge(quantity: Quantity, values: Sequence[float], other: float | None = Non
         return Judgement(Verdict.SAME_DIRECTION if held[0] else Verdict.DIFFERS, held[1])
     distance = f"{amount(abs(found - published), quantity)} {'above' if found > published else 'below'} the paper"
     comparison = "" if held is None else f"; {held[1]}"
+    if held is not None and not held[0]:
+        return Judgement(Verdict.DIFFERS, distance + comparison)
     if quantity.bound == "above":
         return Judgement(Verdict.REPRODUCED if found > published else Verdict.DIFFERS, distance + comparison)
     if reason := _agrees(quantity, values):
         return Judgement(Verdict.REPRODUCED, reason + comparison)
     if quantity.better is not None and (found < published) == (quantity.better == "lower"):
         return Judgement(Verdict.BETTER, distance + comparison)
-    holds = held is not None and held[0]
-    return Judgement(Verdict.SAME_DIRECTION if holds else Verdict.DIFFERS, distance + comparison)
+    return Judgement(Verdict.DIFFERS if held is None else Verdict.SAME_DIRECTION, distance + comparison)
 
 
 def amount(value: float, quantity: Quantity) -> str:
@@ -97,7 +98,7 @@ def _agrees(quantity: Quantity, values: Sequence[float]) -> str:
     # Rounding errors of the subtraction are no difference.
     if distance <= quantity.allowed * (1 + 1e-9):
         return f"within {_tolerance(quantity)}" + (", one seed" if n == 1 else "")
-    if n > 1 and distance <= 2 * stdev(values) / math.sqrt(n):
+    if n > 2 and distance <= 2 * stdev(values) / math.sqrt(n):
         return f"within 2 standard errors of {n} seeds, {amount(2 * stdev(values) / math.sqrt(n), quantity)}"
     return ""
 
@@ -107,6 +108,7 @@ def _direction(quantity: Quantity, found: float, other: float | None) -> tuple[b
     direction: Direction | None = quantity.direction
     if direction is None or other is None:
         return None
-    held = {"below": found < other, "above": found > other, "not above": found <= other}[direction.relation]
+    level = other + (quantity.tolerance or 0)
+    held = {"below": found < other, "above": found > other, "not above": found <= level}[direction.relation]
     side = "below" if found < other else "above"
     return held, f"{amount(abs(found - other), quantity)} {side} {direction.words}"

@@ -44,4 +44,4 @@ def test_a_stronger_attack_does_more_harm(path: Path) -> None:
 
 def test_plain_and_adversarially_trained_nets_are_among_them() -> None:
     names = {path.stem for path in JUDGED}
-    assert {"maxout_plain", "maxout_adv", "maxout_adv_seed1", "maxout_adv_seed2", "maxout_adv_seed3"} <= names
+    assert {"maxout_plain", "maxout_adv", "maxout_plain_wide", "maxout_adv_wide", "maxout_adv_wide_seed3"} <= names

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from adv_lightning.cli import AdversarialCLI
 from adv_lightning.cli import main as library
 from adv_lightning.paper import run as module
 from adv_lightning.paper.__main__ import _parser, main
-from adv_lightning.paper.claims import load
+from adv_lightning.paper.claims import Run, load
 from adv_lightning.paper.report import Row, rows
 from adv_lightning.paper.results import Results
 from adv_lightning.paper.run import Runner, _without_paths, checkpoint_of, place
@@ -138,19 +139,33 @@ def test_the_commands_of_the_other_protocols(folder: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(module, "main", pretend)
     runner = Runner(load(), Path("data"), Path("paper_runs"), Path("out"), ["--trainer.max_epochs=1"])
-    runner.make(load().runs["maxout_adv_refit_judged"], 0)
-    assert [args[0] for args in called] == ["fit", "refit", "test"]
+    runner.make(load().runs["maxout_adv_refit"], 0)
+    assert [args[0] for args in called] == ["fit", "refit"]
     assert "--run=paper_runs/maxout_adv/seed0/lightning_logs/version_0" in called[1]
     assert called[1][-1] == "--ckpt_path=last"
-    judged = "--ckpt_path=paper_runs/maxout_adv_refit/seed0/lightning_logs/version_0/checkpoints/best.ckpt"
-    assert judged in called[2]
-    assert ["--trainer.max_epochs=1" in args for args in called] == [True, False, False]
+    assert ["--trainer.max_epochs=1" in args for args in called] == [True, False]
+    called.clear()
+    runner.make(load().runs["maxout_adv_continued_evaluated"], 0)
+    assert [args[0] for args in called] == ["fit", "test"]
+    assert called[0][-1] == "--ckpt_path=paper_runs/maxout_adv/seed0/lightning_logs/version_0/checkpoints/last.ckpt"
+    judged = "--ckpt_path=paper_runs/maxout_adv_continued/seed0/lightning_logs/version_0/checkpoints/best.ckpt"
+    assert judged in called[1]
     called.clear()
     runner.make(load().runs["ensemble"], 0)
     assert [args[0] for args in called] == ["fit"] * 12 + ["test"]
     assert [args[-4] for args in called[:12]] == [f"--seed_everything={seed}" for seed in range(100, 112)]
     (listed,) = (word for word in called[-1] if word.startswith("--model.backbone.checkpoints="))
     assert listed.count("best.ckpt") == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", [run for run in load().runs.values() if run.do == "fit"], ids=lambda run: run.name)
+def test_every_training_takes_a_step(run: Run, folder: Path) -> None:
+    small = ["--data.root=data", "--trainer.fast_dev_run=true", *SMALL[:2], "--callbacks.pictures=null"]
+    small += ["--model.backbone.units=4"] if any("maxout" in argument for argument in run.arguments) else []
+    cli = library(["fit", *run.arguments, *small, "--test_after_fit=false"])
+    assert isinstance(cli, AdversarialCLI)
+    assert cli.trainer.global_step == 1
 
 
 def test_a_network_is_trained_again_on_all_images(folder: Path) -> None:

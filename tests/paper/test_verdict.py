@@ -32,9 +32,15 @@ def test_against_a_number(values: list[float], verdict: Verdict, why: str) -> No
 
 
 def test_two_standard_errors_end_where_they_should() -> None:
-    # Deviation sqrt(2), two standard errors of two seeds: 2.
-    assert judge(quantity(published=1.0), [2.0, 4.0]).verdict is Verdict.REPRODUCED
-    assert judge(quantity(published=0.99), [2.0, 4.0]).verdict is Verdict.DIFFERS
+    # Deviation 2, two standard errors of four seeds: 2.
+    values = [3 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 3 + 3**0.5]
+    assert judge(quantity(published=1.01), values).verdict is Verdict.REPRODUCED
+    assert judge(quantity(published=0.99), values).verdict is Verdict.DIFFERS
+
+
+def test_two_seeds_say_too_little_of_the_spread() -> None:
+    assert judge(quantity(published=9.0), [8.0, 12.0]).verdict is Verdict.DIFFERS
+    assert judge(quantity(published=9.0), [8.0, 12.0, 10.0]).verdict is Verdict.REPRODUCED
 
 
 def test_the_tolerance_is_small_below_ten_percent_and_may_be_stated() -> None:
@@ -71,7 +77,14 @@ def test_the_comparison_that_the_paper_makes(relation: str, other: float, holds:
         found = judge(quantity(published=published, direction=direction), [44.0, 46.0], other)
         assert found.verdict is (Verdict.SAME_DIRECTION if holds else Verdict.DIFFERS)
         assert "the other" in found.why
-    assert judge(quantity(direction=direction), [40.0], other).verdict is Verdict.REPRODUCED
+    agreeing = judge(quantity(published=45.0, direction=direction), [44.0, 46.0], other)
+    assert agreeing.verdict is (Verdict.REPRODUCED if holds else Verdict.DIFFERS)
+
+
+def test_not_above_may_have_a_tolerance() -> None:
+    direction = Direction("not above", 0.0, "the other")
+    for value, verdict in ((2.2, Verdict.SAME_DIRECTION), (2.21, Verdict.DIFFERS)):
+        assert judge(quantity(published=None, tolerance=0.2, direction=direction), [value], 2.0).verdict is verdict
 
 
 def test_how_far_is_said() -> None:
