@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 MEANING = {
-    Verdict.REPRODUCED: "within the tolerance, or within two standard errors of the mean of three seeds or more",
+    Verdict.REPRODUCED: "within the tolerance, or twice that if it is within two standard errors of three seeds or more",
     Verdict.BETTER: "not reproduced, and on the better side of the paper's figure",
     Verdict.SAME_DIRECTION: "neither, but the comparison that the paper makes holds",
     Verdict.DIFFERS: "none of these, or the comparison that the paper makes does not hold",
@@ -98,7 +98,8 @@ def _agrees(quantity: Quantity, values: Sequence[float]) -> str:
     # Rounding errors of the subtraction are no difference.
     if distance <= quantity.allowed * (1 + 1e-9):
         return f"within {_tolerance(quantity)}" + (", one seed" if n == 1 else "")
-    if n > 2 and distance <= 2 * stdev(values) / math.sqrt(n):
+    # Seeds far apart agree with anything: their spread may double the tolerance, and no more.
+    if n > 2 and distance <= min(2 * stdev(values) / math.sqrt(n), 2 * quantity.allowed):
         return f"within 2 standard errors of {n} seeds, {amount(2 * stdev(values) / math.sqrt(n), quantity)}"
     return ""
 

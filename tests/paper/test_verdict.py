@@ -33,14 +33,19 @@ def test_against_a_number(values: list[float], verdict: Verdict, why: str) -> No
 
 def test_two_standard_errors_end_where_they_should() -> None:
     # Deviation 2, two standard errors of four seeds: 2.
-    values = [3 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 3 + 3**0.5]
-    assert judge(quantity(published=1.01), values).verdict is Verdict.REPRODUCED
-    assert judge(quantity(published=0.99), values).verdict is Verdict.DIFFERS
+    values = [42 - 3**0.5, 42 - 3**0.5, 42 + 3**0.5, 42 + 3**0.5]
+    assert judge(quantity(published=40.01, tolerance=1.5), values).verdict is Verdict.REPRODUCED
+    assert judge(quantity(published=39.99, tolerance=1.5), values).verdict is Verdict.DIFFERS
 
 
 def test_two_seeds_say_too_little_of_the_spread() -> None:
-    assert judge(quantity(published=9.0), [8.0, 12.0]).verdict is Verdict.DIFFERS
-    assert judge(quantity(published=9.0), [8.0, 12.0, 10.0]).verdict is Verdict.REPRODUCED
+    assert judge(quantity(published=40.0), [41.0, 45.0]).verdict is Verdict.DIFFERS
+    assert judge(quantity(published=40.0), [40.0, 43.0, 46.0]).verdict is Verdict.REPRODUCED
+
+
+def test_a_spread_doubles_the_tolerance_at_most() -> None:
+    assert judge(quantity(published=40.0), [34.0, 44.0, 54.0]).verdict is Verdict.REPRODUCED
+    assert judge(quantity(published=39.9), [34.0, 44.0, 54.0]).verdict is Verdict.DIFFERS
 
 
 def test_the_tolerance_is_small_below_ten_percent_and_may_be_stated() -> None:
