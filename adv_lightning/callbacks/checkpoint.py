@@ -188,7 +188,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
     def _stop(self) -> None:
         """Stop where what belongs to the checkpoint has been logged too."""
         if self._stopping:
-            rank_zero_info(f"{self.last_model_path} is written; fit with --ckpt_path=last goes on from it.")
+            if self.last_model_path:
+                rank_zero_info(f"{self.last_model_path} is written; fit with --ckpt_path=last goes on from it.")
             raise KeyboardInterrupt
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:

@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 
 
 MEANING = {
-    Verdict.REPRODUCED: "within the tolerance, or twice that if it is within two standard errors of three seeds or more",
+    Verdict.REPRODUCED: "within the tolerance, or twice that if within two standard errors of three seeds or more",
     Verdict.BETTER: "not reproduced, and on the better side of the paper's figure",
     Verdict.SAME_DIRECTION: "neither, but the comparison that the paper makes holds",
     Verdict.DIFFERS: "none of these, or the comparison that the paper makes does not hold",

@@ -39,7 +39,7 @@ def test_a_stronger_attack_does_more_harm(path: Path) -> None:
     assert error["PGD"] <= error["AutoAttack"] + 0.01
     assert error["AutoAttack"] > 0.99
     trained = path.stem.startswith("maxout_adv")
-    assert (error["FGSM"] < 0.22) == trained
+    assert (error["FGSM"] < 0.5) == trained
 
 
 def test_plain_and_adversarially_trained_nets_are_among_them() -> None:
