@@ -37,7 +37,7 @@ def test_a_stronger_attack_does_more_harm(path: Path) -> None:
     error = first_thousand(path)
     assert error["FGSM"] < error["PGD"] + 0.01
     assert error["PGD"] <= error["AutoAttack"] + 0.01
-    assert error["AutoAttack"] > 0.99
+    assert error["AutoAttack"] > 0.95
     trained = path.stem.startswith("maxout_adv")
     assert (error["FGSM"] < 0.5) == trained
 
