@@ -11,6 +11,8 @@ ROOT = Path(__file__).parents[1]
 
 # Lightning 2.6 calls jsonargparse in ways that jsonargparse 4.53 deprecates.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+# Two processes run the tests on two cores; with a thread of torch's for each core in both they take twice as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
