@@ -81,7 +81,7 @@ class MaxoutMLP(nn.Module):
     ``net`` holds, in order, ``flatten``, ``input_dropout``, ``maxout1``, ``dropout1``, ..., ``linear``; its
     layers are reached by dotted name, as in ``net.maxout1``. The defaults are the permutation-invariant MNIST
     network of Goodfellow et al. 2013, section 5.1, but for ``irange``: the published recipe has .005, as has
-    ``configs/mnist_maxout_adv.yaml``; smaller networks start sooner from .05.
+    ``configs/mnist_maxout_adv.yaml``; a small network on scikit-learn's digits starts sooner from .05.
 
     Args:
         num_classes: number of logits.
