@@ -38,7 +38,7 @@ def run(args: list[str]) -> int:
 
         print(f"adv_lightning {__version__}")
         return 0
-    from adv_lightning.cli import main
+    from adv_lightning.cli.command_line import main
 
     main(args)
     return 0

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning.labels import check_classes, check_labels, check_range, check_shapes
-
 
 class Loss(nn.Module):
     """J of logits and targets, with the probabilities that its logits mean. Base class of every loss."""
@@ -45,16 +43,16 @@ class _LogitEach(Loss):
     """A loss of K >= 2 classes with a logit for each."""
 
     def predict(self, logits: Tensor) -> Tensor:
-        check_classes(logits)
+        _check_classes(logits)
         return super().predict(logits)
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        check_shapes(logits, y)
-        check_range(y, logits.shape[1])
+        _check_shapes(logits, y)
+        _check_range(y, logits.shape[1])
 
     def _present(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return 1 for each target's class and 0 for the others, int64 [B, K]."""
-        check_shapes(logits, y)
+        _check_shapes(logits, y)
         try:
             return F.one_hot(y.long(), logits.shape[1])
         except RuntimeError:
@@ -66,7 +64,7 @@ class SoftmaxLoss(_LogitEach):
     """Cross-entropy of a softmax over K classes: logits [B, K], targets int64 [B]."""
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
+        _check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
         try:
             return F.cross_entropy(logits, y)
         except IndexError:
@@ -177,7 +175,7 @@ class LogisticLoss(Loss):
         return (_single(logits) > 0).long()
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        check_labels(y, len(_single(logits)))
+        _check_labels(y, len(_single(logits)))
         _binary(y)
 
     def no_class(self, logits: Tensor) -> Tensor:
@@ -239,3 +237,39 @@ def as_loss(loss_fn: Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
     if loss_fn is None:
         return SoftmaxLoss()
     return loss_fn if isinstance(loss_fn, Loss) else CallableLoss(loss_fn)
+
+
+def _check_classes(logits: Tensor) -> None:
+    """Raise ValueError unless logits are [B, K] of K >= 2 classes."""
+    if logits.dim() != 2 or logits.shape[1] < 2:
+        raise ValueError(
+            f"logits of shape {list(logits.shape)} are no [B, K] of K >= 2 classes: let the backbone give a logit for "
+            "each class, use LogisticLoss where there is a single one, or write a Loss of your own that says what its "
+            "probabilities and predictions are"
+        )
+
+
+def _check_shapes(logits: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless there is a label for each row of logits, [B, K]."""
+    _check_classes(logits)
+    _check_labels(y, len(logits))
+
+
+def _check_labels(y: Tensor, number: int) -> None:
+    """Raise ValueError unless labels are int64 or uint8 [number]."""
+    if y.dtype not in (torch.int64, torch.uint8) or y.shape != (number,):
+        raise ValueError(
+            f"labels of {y.dtype}, {list(y.shape)}, for {number} logits: give the number of each example's class, "
+            f"int64 [{number}], such as y.argmax(dim=1) of one-hot rows, or override unpack; other targets can be "
+            "trained on with a loss_fn of your own, but not judged"
+        )
+
+
+def _check_range(y: Tensor, classes: int) -> None:
+    """Raise ValueError unless labels are 0 to classes - 1, which waits for the device."""
+    low, high = (int(end) for end in y.aminmax())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"labels go from {low} to {high}, and the logits are of {classes} classes: count classes from 0 to "
+            f"{classes - 1}, or let the backbone give more logits (num_classes)"
+        )

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import zipfile
 from collections.abc import Callable
-from contextlib import ExitStack
-from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,17 +16,16 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
-from adv_lightning.attacks.modes import eval_mode
-from adv_lightning.checks import Look, pair
-from adv_lightning.data.seeding import mix_seed, process_seed
-from adv_lightning.figures import Figures, Means, share
+from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
-from adv_lightning.objective import Crafting, Masks, Objective, Passes, Statistics, adversarial_objective
-from adv_lightning.rebuild import as_attack
-from adv_lightning.sites import Crafted, InputSite, PerturbationSite
-
-CHECKPOINT_FORMAT = 1
-"""Version of what a checkpoint holds beside Lightning's own; raised when later code must tell them apart."""
+from adv_lightning.methods import checkpoint_format
+from adv_lightning.methods.base import Method, inactive
+from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair
+from adv_lightning.methods.mixed import Mixed
+from adv_lightning.methods.objective import Crafting, Masks, Objective, Passes, Statistics
+from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.metrics.running_means import TrainingMeans
 
 _SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 _HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
@@ -39,9 +34,9 @@ _HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 class AdversarialModule(LightningModule):
     """Trains any backbone on alpha * J(x) + (1 - alpha) * J(x_adv) and judges it under attack.
 
-    The objective is that of Goodfellow et al. (2015), section 6. Override `unpack` for batches that are not
-    (x, y), `loss` for another J, `objective` for another mixture, `penalty` for terms outside the attack's
-    gradient.
+    The objective is that of Goodfellow et al. (2015), section 6, or that of another training `method`. Override
+    `unpack` for batches that are not (x, y), `loss` for another J, `objective` for another mixture, `penalty` for
+    terms outside the attack's gradient.
 
     Logs `train/loss`, `train/clean_loss` and `train/adv_loss` every `log_every_n_steps`, means since the last log on
     the first process, and with the suffix `_epoch` means over the epoch and all processes; in validation `val/loss`,
@@ -54,8 +49,9 @@ class AdversarialModule(LightningModule):
 
     Args:
         backbone: Any network that gives logits, [B, K].
-        attack: Trains the network. Null: plain training.
-        alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5.
+        attack: Trains the network. Null: plain training, or what `method` has.
+        alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5. With `attack`, `crafting`, `masks` and
+            `statistics` it is the short form of `method=Mixed(attack, alpha, ...)`.
         loss_fn: J, a `Loss` or any (logits, y) -> mean loss. Null: cross-entropy of a softmax.
         val_attack: Judges the network in validation and test. Null: what `attack` is at the start.
         optimizer: Parameters -> optimizer.
@@ -72,16 +68,19 @@ class AdversarialModule(LightningModule):
             in which convolutions are faster on GPUs and on some CPUs.
         predict_attacked: `predict` returns probabilities under `val_attack` on the predicted labels, beside the
             clean ones.
+        method: Training method, which brings its own attack. Null: `Mixed` of the arguments above.
 
     Raises:
-        ValueError: alpha lies outside [0, 1], or a word or number is not among those allowed.
-        TypeError: the attack is no `Attack`.
+        ValueError: alpha lies outside [0, 1], a word or number is not among those allowed, or both `method` and an
+            argument of its short form are given; in the first batch, a subclass's own `objective` leaves unused what
+            a callback or the method was asked to do.
+        TypeError: the attack is no `Attack`, or the method no `Method`.
     """
 
     def __init__(
         self,
         backbone: nn.Module,
-        attack: Attack | None,
+        attack: Attack | None = None,
         alpha: float = 0.5,
         loss_fn: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
         val_attack: Attack | None = None,
@@ -96,13 +95,18 @@ class AdversarialModule(LightningModule):
         compiled: bool = False,
         channels_last: bool = False,
         predict_attacked: bool = False,
+        method: Method | None = None,
     ) -> None:
         super().__init__()
-        attack, val_attack = as_attack(attack), as_attack(val_attack)
-        _check_range("alpha", alpha, 0, 1)
-        _check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
+        attack = checkpoint_format.restored("attack", attack, Attack, "FGSM(eps=0.25)")
+        val_attack = checkpoint_format.restored("val_attack", val_attack, Attack, "FGSM(eps=0.25)")
+        method = checkpoint_format.restored("method", method, Method, "Mixed(FGSM(eps=0.25))")
+        short = Mixed(attack, alpha, crafting, masks, statistics)
+        if method is not None:
+            _refuse_both(method, short)
+        check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
-            _check_range("val_attack_samples", val_attack_samples, 1)
+            check_range("val_attack_samples", val_attack_samples, 1)
         if channels_last:
             backbone.to(memory_format=torch.channels_last)
         if compiled:
@@ -110,27 +114,24 @@ class AdversarialModule(LightningModule):
         self.backbone = backbone
         self.compiled = compiled
         self.channels_last = channels_last
-        self.attack = attack
-        self.alpha = alpha
+        self.method = short if method is None else method
         self.loss_fn = as_loss(loss_fn)
-        self.val_attack = attack if val_attack is None else val_attack
+        self.val_attack = self.method.attack if val_attack is None else val_attack
         self.optimizer_factory = optimizer
         self.lr_scheduler_factory = lr_scheduler
         self.lr_interval = lr_interval
-        self.passes = Passes(crafting, masks, statistics)
         self.val_attack_samples = val_attack_samples
         self.val_attack_every_n_epochs = val_attack_every_n_epochs
         self.predict_attacked = predict_attacked
 
-        self.input_site = InputSite()  # a rule given to it takes the place of the attack
-        self.sites: list[PerturbationSite] = [self.input_site]
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
-        self.figures = Figures()
+        self.epoch_metrics = EpochMetrics()
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
-        self.means = {"interval": Means(), "epoch": Means()}  # go into checkpoints; a callback may add its own
-        self._started = False
+        self.means = TrainingMeans()
+        self._seeding = BatchSeeding()
+        self._asked: set[str] = set()
         self._seen = 0
-        self._save_description(attack, val_attack)
+        self._save_description(method, val_attack)
 
     # What a user may override
 
@@ -150,18 +151,9 @@ class AdversarialModule(LightningModule):
         return self.loss_fn(logits, y)
 
     def objective(self, x: Tensor, y: Tensor) -> Objective:
-        """Return the mixed loss and its parts."""
-        return adversarial_objective(
-            self,
-            x,
-            y,
-            loss_fn=self.loss,
-            sites=self._sites_of(x, y),
-            alpha=self.alpha,
-            passes=self.passes,
-            scale=self._gradient_scale(),
-            replay=not self._sharded(),
-        )
+        """Return the loss of a batch and its parts, as the method computes them."""
+        self._asked.add("method")
+        return self.method.objective(self, x, y)
 
     def penalty(self) -> Tensor | None:
         """Return what is added to the objective outside the attack's gradient, a scalar; None for nothing."""
@@ -181,30 +173,33 @@ class AdversarialModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
-        self._seed(batch_idx)
-        if batch_idx == 0:
-            self.means |= {"interval": Means(), "epoch": Means()}
+        trainer, first = self.trainer, batch_idx == 0
+        self._start_batch(batch_idx)
+        if first:
+            self.means.start_epoch()
         x, y = self.unpack(batch)
-        with Look(self, x, y, self.attack, self._known_loss(), first=batch_idx == 0):
+        with BatchCheck(self, x, y, self.attack, self._known_loss(), first=first):
             objective = self.objective(x, y)
+        if first:
+            self._check_own_objective()
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
         self.newest = (total.detach(), objective.clean, objective.adversarial)
-        self.means["interval"].add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)))
-        trainer = self.trainer
+        self.means.add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)))
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if every and steps and (trainer.global_step + 1) % every == 0:
-            self.means["epoch"].join(self.means["interval"])
-            self.log_dict(self.means["interval"].named("train/{}"))
-            self.means["interval"] = Means()
+            self.log_dict(self.means.take_interval())
         return total
+
+    def on_after_backward(self) -> None:
+        """Let the method act on the gradients."""
+        self.method.after_backward(self)
 
     def on_train_epoch_end(self) -> None:
         """Log the epoch's means."""
-        self.means["epoch"].join(self.means["interval"])
-        self.log_dict(self.means["epoch"].named("train/{}_epoch"), sync_dist=True)
+        self.log_dict(self.means.of_epoch(), sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and the scheduler from their factories.
@@ -246,7 +241,7 @@ class AdversarialModule(LightningModule):
         Raises:
             ValueError: there are several loaders.
         """
-        _check_single(dataloader_idx, "validation")
+        check_single_loader(dataloader_idx, "validation")
         attack = self.val_attack if self.judged_under_attack else None
         return self._count(batch, batch_idx, attack, self.val_attack_samples)
 
@@ -260,7 +255,7 @@ class AdversarialModule(LightningModule):
         Raises:
             ValueError: there are several loaders.
         """
-        _check_single(dataloader_idx, "test")
+        check_single_loader(dataloader_idx, "test")
         return self._count(batch, batch_idx, self.val_attack)
 
     def on_test_epoch_end(self) -> None:
@@ -293,16 +288,9 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a run goes on with beside Lightning's own; describe or leave out what safe loading refuses."""
-        checkpoint["adv_lightning_format"] = CHECKPOINT_FORMAT
-        checkpoint["adv_lightning_seed"] = process_seed()
-        checkpoint["adv_lightning_loss"] = str(self.loss_fn)
+        checkpoint_format.mark(checkpoint, seed=process_seed(), loss=str(self.loss_fn))
         if self.trainer.world_size == 1 or self.trainer.state.status == TrainerStatus.RUNNING:
-            means = {name: means.state_dict() for name, means in self.means.items()}
-            checkpoint["adv_lightning_means"] = self.all_gather(means)
-        if self.CHECKPOINT_HYPER_PARAMS_KEY in checkpoint:
-            stored = checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY]
-            described = {k: v.config() if isinstance(v, Attack) else v for k, v in stored.items()}
-            checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = {k: v for k, v in described.items() if not callable(v)}
+            checkpoint[checkpoint_format.MEANS] = self.all_gather(self.means.state_dict())
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
@@ -314,99 +302,127 @@ class AdversarialModule(LightningModule):
                 passed as `backbone=`.
         """
         kwargs.setdefault("weights_only", True)
-        if Path(str(checkpoint_path)).is_file() and not zipfile.is_zipfile(checkpoint_path):
-            raise ValueError(f"{checkpoint_path}: this is no checkpoint, or one that was cut short")
+        if Path(str(checkpoint_path)).is_file():
+            kwargs = checkpoint_format.moved_arguments(checkpoint_path) | kwargs
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except TypeError as error:
             if "'backbone'" not in str(error):
                 raise
             raise TypeError(
-                f"{checkpoint_path} holds a {cls.__name__} whose backbone was built in Python, so its weights are "
-                f"there but not its code: pass the network, {cls.__name__}.load_from_checkpoint(path, backbone=net)"
+                f"{checkpoint_path} holds a {cls.__name__} whose backbone was built in Python, so the file has its "
+                f"weights but not its code: pass the network, {cls.__name__}.load_from_checkpoint(path, backbone=net)"
             ) from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a format from the future; take over the whole description of a module that a command line built."""
-        found = checkpoint.get("adv_lightning_format", CHECKPOINT_FORMAT)
-        if found > CHECKPOINT_FORMAT:
-            raise ValueError(
-                f"the checkpoint has format {found}, and this adv_lightning reads up to {CHECKPOINT_FORMAT}: upgrade it"
-            )
-        loss = checkpoint.get("adv_lightning_loss", str(self.loss_fn))
-        if loss != str(self.loss_fn):
+        checkpoint_format.check_format(checkpoint)
+        if (loss := checkpoint_format.other_loss(checkpoint, str(self.loss_fn))) is not None:
             rank_zero_warn(
                 f"the checkpoint was made with the loss {loss}, and this module has {self.loss_fn}: "
-                "if that is not on purpose, pass loss_fn="
+                "pass the former with loss_fn=, unless the change is meant"
             )
         if self._trainer is not None:
-            for name, state in checkpoint.get("adv_lightning_means", {}).items():
-                self.means[name] = Means.of(state, self.global_rank, self.trainer.world_size)
-        stored = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
+            means = checkpoint.get(checkpoint_format.MEANS, {})
+            self.means.load_state_dict(means, self.global_rank, self.trainer.world_size)
+        stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
-            self.save_hyperparameters(dict(stored))
+            self.save_hyperparameters(checkpoint_format.moved(dict(stored)))
 
-    # Own workings
+    # What the method may ask
 
-    def _sites_of(self, x: Tensor, y: Tensor) -> list[PerturbationSite]:
-        """Return the sites of this step, with the attack at the input if nothing else is there."""
-        idle = self.input_site.rule is not None or self.input_site not in self.sites
-        if self.attack is None or idle or self.alpha == 1:
-            return self.sites
-        own = InputSite(self.attack if isinstance(self.attack, SingleStepAttack) else self._crafted(self.attack, x, y))
-        return [own if site is self.input_site else site for site in self.sites]
-
-    def _crafted(self, attack: Attack, x: Tensor, y: Tensor) -> Crafted:
-        """Let an attack craft in passes of its own. The module stays in train mode, which tells the attack so."""
-        with ExitStack() as stack:
-            if self.passes.crafting == "eval":
-                for child in self.children():
-                    stack.enter_context(eval_mode(child))
-            return Crafted(attack(self, x, y, loss_fn=self.loss))
-
-    def _known_loss(self) -> Loss | None:
-        """Return J if it is a `Loss`, which says what targets it takes; one of the user's own takes what it likes."""
-        own = type(self).loss is AdversarialModule.loss and type(self).objective is AdversarialModule.objective
-        return self.loss_fn if own and not isinstance(self.loss_fn, CallableLoss) else None
-
-    def _seed(self, batch_idx: int) -> None:
-        """Give every process and batch random numbers of its own, which do not depend on those drawn before.
-
-        So a resumed run draws what an uninterrupted one does, and processes, which Lightning seeds alike, differ.
-        """
-        seed, first = process_seed(), not self._started
-        self._started = True
-        if seed is not None:
-            # The last number tells these draws from the data set's and the callbacks', seeded in the same way.
-            own = mix_seed(seed, self.current_epoch, self.global_rank, batch_idx, 3)
-            # Not torch.manual_seed, which costs a small net's step a tenth where CUDA is there but not in use.
-            torch.default_generator.manual_seed(own)
-            if self.device.type != "cpu":
-                torch.get_device_module(self.device).manual_seed(own)
-        elif first and self.trainer.world_size > 1:
-            # A long stride, so that one seed's second process is not another seed's first.
-            torch.manual_seed(torch.initial_seed() + 1_000_003 * self.global_rank)
-        if first and self._sharded() and self.attack is not None:
-            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
-
-    def _gradient_scale(self) -> Tensor | None:
-        """Return the GradScaler's factor where fp16 has one."""
+    @property
+    def gradient_scale(self) -> Tensor | None:
+        """The GradScaler's factor, a scalar tensor, where fp16 has one."""
         scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._trainer is not None else None
         return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 
-    def _sharded(self) -> bool:
+    @property
+    def sharded(self) -> bool:
+        """Whether parameters are spread over processes."""
         return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
+
+    # The method's arguments, under the names of the short form
+
+    @property
+    def attack(self) -> Attack | None:
+        """What trains the network."""
+        return self.method.attack
+
+    @property
+    def alpha(self) -> float:
+        """Weight of the clean loss."""
+        return self._mixed("alpha").alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._mixed("alpha").alpha = alpha
+
+    @property
+    def passes(self) -> Passes:
+        """How a training step runs the network."""
+        self._asked.add("passes")
+        return self._mixed("passes").passes
+
+    def _mixed(self, name: str) -> Mixed:
+        if not isinstance(self.method, Mixed):
+            raise AttributeError(f"{name} belongs to the method Mixed, and this module trains with {self.method!r}")
+        return self.method
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # nn.Module would register an attack under this name rather than hand it to the method.
+        if name == "attack":
+            self.method.attack = value
+        else:
+            super().__setattr__(name, value)
+
+    # Own workings
+
+    def _known_loss(self) -> Loss | None:
+        """Return J if it is a `Loss`, which says what targets it takes; one of the user's own takes what it likes."""
+        own = type(self).loss is AdversarialModule.loss
+        return self.loss_fn if own and not isinstance(self.loss_fn, CallableLoss) else None
+
+    def _start_batch(self, batch_idx: int) -> None:
+        """Seed the batch, and say once that the clean gradient is not replayed."""
+        if not self._seeding.started and self.sharded and self.attack is not None:
+            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
+        self._seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
+        self._asked.clear()
+
+    def _check_own_objective(self) -> None:
+        """Refuse a subclass's `objective` that leaves something unused.
+
+        Raises:
+            ValueError: a callback has changed the method's sites, or the method was asked for other than the default
+                passes, and this batch's objective did without them.
+        """
+        if "method" in self._asked:
+            return
+        unused = inactive(self.method, passes="passes" in self._asked)
+        if unused:
+            raise ValueError(
+                f"{type(self).__name__}.objective never asks the training method, so it would ignore {unused}. Build "
+                "it on super().objective(x, y), or remove what is ignored"
+            )
 
     def _count(
         self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
     ) -> dict[str, Tensor]:
         if batch_idx == 0:
             self._seen = 0
-            self.figures.reset()
+            self.epoch_metrics.reset()
         x, y = self.unpack(batch)
-        n = 0 if attack is None else share(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
+        n = (
+            0
+            if attack is None
+            else within_limit(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
+        )
         self._seen += len(x)
-        with Look(self, x, y, attack, self.loss_fn, first=batch_idx == 0):
+        moved = (
+            not self.trainer.sanity_checking and not self.training
+        )  # weights of zero give no gradient before training
+        with BatchCheck(self, x, y, attack, self.loss_fn, first=batch_idx == 0, judged=True, moved=moved):
             if attack is None or n == 0:
                 logits = self(x)
                 adv_logits = logits[:0]
@@ -414,29 +430,28 @@ class AdversarialModule(LightningModule):
                 logits, adv_logits = self.judge(x[:n], y[:n], attack)
                 if n < len(x):
                     logits = torch.cat([logits, self(x[n:])])
-        self.figures.add(logits, y, self.loss(logits, y), self.loss_fn)
+        loss = self.loss(logits, y)
+        self.epoch_metrics.add(self.loss_fn.predict(logits), y, loss)
         if attack is not None:
-            self.figures.add_attacked(adv_logits, y[:n], self.loss_fn)
+            adv_probabilities = self.loss_fn.probabilities(adv_logits)
+            self.epoch_metrics.add_attacked(self.loss_fn.predict(adv_logits), adv_probabilities, y[:n])
         return {"logits": logits, "adv_logits": adv_logits}
 
     def _log_counts(self, stage: str) -> None:
-        for name, metric in self.figures.measured().items():
+        for name, metric in self.epoch_metrics.measured().items():
             self.log(f"{stage}/{name}", metric, prog_bar=name in ("error", "adv_error"))
 
-    def _save_description(self, attack: Attack | None, val_attack: Attack | None) -> None:
+    def _save_description(self, method: Method | None, val_attack: Attack | None) -> None:
         """Keep what rebuilds the module: all of it if a command line built it, else all but the backbone."""
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
             return
+        training = self.method.config()["init_args"] if method is None else {"method": method.config()}
         self.save_hyperparameters(
             {
-                "attack": None if attack is None else attack.config(),
+                **training,
                 "val_attack": None if val_attack is None else val_attack.config(),
-                "alpha": self.alpha,
                 "lr_interval": self.lr_interval,
-                "crafting": self.passes.crafting,
-                "masks": self.passes.masks,
-                "statistics": self.passes.statistics,
                 "val_attack_samples": self.val_attack_samples,
                 "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
                 "compiled": self.compiled,
@@ -446,16 +461,12 @@ class AdversarialModule(LightningModule):
         )
 
 
-def _check_single(dataloader_idx: int | None, stage: str) -> None:
-    # Lightning gives an index only where there are several loaders.
-    if dataloader_idx is not None:
+def _refuse_both(method: Method, short: Mixed) -> None:
+    """Raise ValueError if an argument of the short form is given beside the method."""
+    plain = Mixed(None).config()["init_args"]
+    given = [name for name, value in short.config()["init_args"].items() if value != plain[name]]
+    if given:
         raise ValueError(
-            f"there are several {stage} loaders, and the module counts over one: judge each set in a call of its own, "
-            "trainer.validate or trainer.test, or join them with torch.utils.data.ConcatDataset"
+            f"both method={method!r} and {', '.join(given)} are given: give {', '.join(given)} to the method, "
+            "as in method=Mixed(attack, alpha=0.3), or leave the method out"
         )
-
-
-def _check_range(name: str, value: float, low: float, high: float = math.inf) -> None:
-    if not isinstance(value, Real) or not low <= value <= high:
-        allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
-        raise ValueError(f"{name}={value!r}: give a number {allowed}")

@@ -24,12 +24,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite, FiniteLoss, SigmoidLoss
 from adv_lightning.attacks import Attack
 from adv_lightning.cli import main
+from adv_lightning.cli.parser import is_ours
 from adv_lightning.data import ImageDataModule
 from adv_lightning.models import Normalized
-from adv_lightning.parser import is_ours
 from tests.conftest import ROOT
-from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
-from tests.small_data import write_idx
+from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
+from tests.support.small_data import write_idx
 
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false", "--test_after_fit=false"]
 DIGITS = ["fit", f"--config={ROOT / 'configs' / 'digits.yaml'}", *QUIET]

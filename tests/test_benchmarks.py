@@ -20,7 +20,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.overhead import Plain
 from benchmarks.report import BEGIN, END, Bar, Section, write_between_markers
 from benchmarks.timing import Run, Spread, figure, interleaved
-from tests.helpers import Counter, batches, mlp, quiet_trainer
+from tests.support.helpers import Counter, batches, mlp, quiet_trainer
 
 PEERS = {"torchattacks": "torchattacks", "foolbox": "foolbox", "ART": "art"}
 

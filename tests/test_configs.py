@@ -9,7 +9,7 @@ import yaml
 
 from adv_lightning.cli import main
 from tests.conftest import ROOT
-from tests.small_data import write_cifar, write_idx, write_pictures
+from tests.support.small_data import write_cifar, write_idx, write_pictures
 
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 BASE = "mnist_maxout_adv"

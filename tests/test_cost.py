@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from adv_lightning import FGSM, AdversarialModule
-from adv_lightning.figures import Figures, Means
+from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.models import MaxoutMLP
-from tests.helpers import Counter, batches, fit, mlp, quiet_trainer
+from tests.support.helpers import Counter, batches, fit, mlp, quiet_trainer
 
 
 def step_of(module: AdversarialModule, x: Tensor, y: Tensor) -> None:
@@ -79,14 +80,14 @@ def test_a_step_waits_for_no_value(arguments: dict[str, Any]) -> None:
     module = AdversarialModule(net, attack=FGSM(0.1), **arguments).to("meta")
     x, y = torch.empty(5, 1, 4, 4, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
     step_of(module, x, y)
-    objective, means = module.objective(x, y), Means()
+    objective, means = module.objective(x, y), RunningMeans()
     for _ in range(70):
         means.add({"loss": objective.total.detach(), "clean_loss": objective.clean, "adv_loss": objective.adversarial})
     assert {value.device.type for value in means.named("{}").values()} == {"meta"}
 
 
 def test_counting_mistakes_waits_for_no_value() -> None:
-    figures = Figures().to("meta")
+    figures = EpochMetrics().to("meta")
     logits, y = torch.empty(5, 3, device="meta"), torch.empty(5, dtype=torch.int64, device="meta")
     module = AdversarialModule(mlp(), attack=None)
     figures.reset()
@@ -126,13 +127,13 @@ def test_validation_shares_the_attacks_clean_pass(attack: FGSM | None, passes: t
 def test_the_mean_over_many_steps_is_the_mean() -> None:
     module = AdversarialModule(mlp(), attack=FGSM(0.1))
     ((x, y),) = batches(1).batches
-    parts, means = [], Means()
+    parts, means = [], RunningMeans()
     for _ in range(130):
         step_of(module, x, y)
         objective = module.objective(x, y)
         parts.append(objective.total.detach())
         means.add({"loss": parts[-1]})
     assert len(means._pending["loss"]) < 64  # what waits to be summed does not grow with the epoch
-    joined = Means()
+    joined = RunningMeans()
     joined.join(means)
     torch.testing.assert_close(joined.named("{}")["loss"], torch.stack(parts).mean())

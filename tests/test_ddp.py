@@ -10,7 +10,7 @@ import torch
 
 from adv_lightning.data.seeding import mix_seed
 from tests import ddp_cases
-from tests.helpers import two_processes
+from tests.support.helpers import two_processes
 
 Results = Callable[[str], list[dict[str, Any]]]
 
@@ -19,7 +19,7 @@ Results = Callable[[str], list[dict[str, Any]]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The results of a case, one for each of two processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    two_processes("tests.ddp_cases", folder, timeout=240)
+    two_processes("tests.support.ddp_cases", folder, timeout=240)
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 

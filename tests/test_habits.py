@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Loss
 from adv_lightning.attacks import input_gradient
-from adv_lightning.sites import Crafted
-from tests.helpers import batches, fit, mlp, quiet_trainer
+from tests.support.helpers import batches, fit, mlp, quiet_trainer
 
 NO_VALIDATION = pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 
@@ -101,11 +100,21 @@ def test_one_logit_is_refused_with_what_to_do() -> None:
 def test_pgd_crafted_in_eval_mode_still_starts_anew_each_step() -> None:
     (x, y) = next(iter(batches(1)))
     module = AdversarialModule(mlp(), PGD(0.1, steps=1), crafting="eval")
-    starts = [site.rule.x_adv for _ in range(2) for site in module._sites_of(x, y) if isinstance(site.rule, Crafted)]
+    starts = [
+        site.rule.x_adv
+        for _ in range(2)
+        for site in module.method.sites_of(module, x, y)
+        if isinstance(site.rule, Crafted)
+    ]
     assert len(starts) == 2
     assert not torch.equal(*starts)
     module.eval()
-    starts = [site.rule.x_adv for _ in range(2) for site in module._sites_of(x, y) if isinstance(site.rule, Crafted)]
+    starts = [
+        site.rule.x_adv
+        for _ in range(2)
+        for site in module.method.sites_of(module, x, y)
+        if isinstance(site.rule, Crafted)
+    ]
     assert torch.equal(*starts)
 
 

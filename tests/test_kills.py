@@ -16,7 +16,7 @@ def killed(folder: Path, processes: int, seed: int, *kinds: str) -> list[str]:
     """End trainings in these ways, continue them, and return a line for each."""
     # In a process of its own, which has no threads when it forks. The number of threads decides the last bits.
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kills", str(folder), str(processes), str(seed), *kinds],
+        [sys.executable, "-m", "tests.support.kills", str(folder), str(processes), str(seed), *kinds],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

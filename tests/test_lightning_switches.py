@@ -35,7 +35,7 @@ from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping,
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.models import SmallConvNet
-from tests.helpers import quiet_trainer
+from tests.support.helpers import quiet_trainer
 
 ROOT = Path(__file__).parents[1]
 EPS = 0.1

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, Objective
-from tests.helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp, quiet_trainer
+from tests.support.helpers import Batch, Batches, Counter, Snapshot, batches, fit, mlp, quiet_trainer
 
 # Some networks here have a layer in eval mode on purpose.
 mixed_modes = pytest.mark.filterwarnings("ignore:Found 1 module.s. in eval mode at the start of training")
@@ -290,7 +290,7 @@ class Totals(Callback):
         self.totals: list[tuple[int, int]] = []
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.totals.append((int(pl_module.figures.error.total), int(pl_module.figures.adv_error.total)))
+        self.totals.append((int(pl_module.epoch_metrics.error.total), int(pl_module.epoch_metrics.adv_error.total)))
 
     on_test_epoch_end = on_validation_epoch_end
 
@@ -589,7 +589,7 @@ def test_without_the_backbone_loading_says_what_to_pass(tmp_path: Path) -> None:
 def test_a_checkpoint_is_read_safely_and_carries_its_format(tmp_path: Path) -> None:
     path = saved(tmp_path, AdversarialModule(mlp(), FGSM(0.1)))
     checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint["adv_lightning_format"] == 1
+    assert checkpoint["adv_lightning_format"] == 2
     assert checkpoint["hyper_parameters"]["attack"] == FGSM(0.1).config()
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"backbone"}
 
@@ -598,7 +598,7 @@ def test_a_format_from_the_future_is_refused(tmp_path: Path) -> None:
     module = AdversarialModule(mlp(), FGSM(0.1))
     path = saved(tmp_path, module)
     checkpoint = torch.load(path, weights_only=True)
-    torch.save(checkpoint | {"adv_lightning_format": 2}, path)
+    torch.save(checkpoint | {"adv_lightning_format": 3}, path)
     with pytest.raises(ValueError, match="format 2, and this adv_lightning reads up to 1"):
         AdversarialModule.load_from_checkpoint(path, backbone=mlp())
     with pytest.raises(ValueError, match="format 2"):

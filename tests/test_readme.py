@@ -18,8 +18,8 @@ from lightning.pytorch import Trainer
 from adv_lightning.__main__ import run
 from adv_lightning.data import DigitsDataModule
 from tests.conftest import ROOT
-from tests.helpers import Batches
-from tests.small_data import write_cifar, write_idx, write_pictures
+from tests.support.helpers import Batches
+from tests.support.small_data import write_cifar, write_idx, write_pictures
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = dict(enumerate(re.findall(r"```python\n(.*?)```", README, re.DOTALL)))

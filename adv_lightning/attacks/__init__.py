@@ -1,13 +1,13 @@
 """Attacks: (model, x, y) -> x_adv, and the rules they are built on. Plain torch."""
 
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack, input_gradient
+from adv_lightning.attacks.ensemble_member import MemberAttack
 from adv_lightning.attacks.external import AutoAttack, FoolboxAttack, TorchAttack
 from adv_lightning.attacks.fgsm import FGSM
-from adv_lightning.attacks.gradient import ScaledGradient
-from adv_lightning.attacks.member import MemberAttack
 from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, UniformNoise
 from adv_lightning.attacks.pgd import PGD
 from adv_lightning.attacks.rotation import Rotation
+from adv_lightning.attacks.scaled_gradient import ScaledGradient
 from adv_lightning.attacks.targeted import TargetedFGSM
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,7 +10,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.modes import frozen_statistics
+from adv_lightning.attacks.config import describe, keyword_arguments
+from adv_lightning.attacks.contexts import frozen_statistics
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """J: (logits, y) -> the loss, a scalar, the mean over the batch."""
@@ -54,22 +54,12 @@ class Attack(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """Describe the attack as the `{class_path, init_args}` from which YAML builds it."""
-        # A class without a constructor of its own has torch's, (*args, **kwargs).
-        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        names = [p.name for p in inspect.signature(type(self)).parameters.values() if p.kind not in variadic]
-        return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
-            "init_args": {name: _plain(getattr(self, name)) for name in names},
-        }
+        return describe(self)
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in self.config()["init_args"].items())
+        return keyword_arguments(self)
 
     __call__: Callable[..., Tensor]  # nn.Module leaves it untyped
-
-
-def _plain(value: Any) -> Any:
-    return value.config() if isinstance(value, Attack) else value
 
 
 class SingleStepAttack(Attack):

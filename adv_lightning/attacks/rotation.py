@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adv_lightning.attacks.base import SingleStepAttack, magnitude
-from adv_lightning.attacks.gradient import rows, unit
+from adv_lightning.attacks.scaled_gradient import rows, unit
 
 
 class Rotation(SingleStepAttack):

@@ -12,10 +12,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import SingleStepAttack
-from adv_lightning.attacks.modes import eval_mode
-from adv_lightning.callbacks._checks import adversarial, layer_names, named_layers
+from adv_lightning.attacks.contexts import eval_mode
+from adv_lightning.callbacks._module import adversarial, layer_names, named_layers, sites_of
+from adv_lightning.methods.sites import LayerSite, single_tensor
 from adv_lightning.module import AdversarialModule
-from adv_lightning.sites import LayerSite, single_tensor
 
 
 class HiddenPerturbation(Callback):
@@ -90,14 +90,17 @@ class HiddenPerturbation(Callback):
                 for name, layer in zip(self.layers, layers, strict=True)
             ]
         self._probed = self.force
-        self._took_input = not self.perturb_input and module.input_site in module.sites
+        if self.rule is None and self.perturb_input:
+            return  # it only measures, which suits every method
+        sites = sites_of(module, self)
+        self._took_input = not self.perturb_input and sites.perturb_input
         if self._took_input:
-            module.sites.remove(module.input_site)
-        module.sites.extend(self._sites)
+            sites.perturb_input = False
+        sites.layers.extend(self._sites)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        rule = adversarial(pl_module, self).input_site.rule
-        if self._took_input and rule is not None:
+        rule = sites_of(adversarial(pl_module, self), self).input_rule if self._took_input else None
+        if rule is not None:
             raise ValueError(
                 f"perturb_input=False, so {rule!r} would never act at the input: leave out one of the two, such as "
                 "callbacks.noise"
@@ -116,11 +119,10 @@ class HiddenPerturbation(Callback):
         self._take_back(pl_module)
 
     def _take_back(self, pl_module: LightningModule) -> None:
-        for site in self._sites:
-            adversarial(pl_module, self).sites.remove(site)
-        if self._took_input:
-            module = adversarial(pl_module, self)
-            module.sites.insert(0, module.input_site)
+        if self._sites or self._took_input:
+            sites = sites_of(adversarial(pl_module, self), self)
+            sites.layers[:] = [site for site in sites.layers if site not in self._sites]
+            sites.perturb_input = sites.perturb_input or self._took_input
         self._sites, self._took_input = [], False
 
     # Evaluation

@@ -9,11 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from adv_lightning.attacks import FGSM
 from adv_lightning.attacks.base import input_gradient
-from adv_lightning.attacks.modes import eval_mode
+from adv_lightning.attacks.contexts import eval_mode
 from adv_lightning.attacks.noise import Noise
-from adv_lightning.callbacks._checks import adversarial
+from adv_lightning.callbacks._module import adversarial, sites_of
 from adv_lightning.data.seeding import mix_seed, process_seed
-from adv_lightning.figures import Means
+from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.module import AdversarialModule
 
 _MEANS = "noise"
@@ -59,9 +59,10 @@ class InputNoise(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = adversarial(pl_module, self)
-        if module.input_site.rule is not None:
-            raise ValueError(f"InputNoise: the input has a rule already, {module.input_site.rule!r}: take one away")
-        module.input_site.rule = self.noise
+        sites = sites_of(module, self)
+        if sites.input_rule is not None:
+            raise ValueError(f"InputNoise: the input already has the rule {sites.input_rule!r}: remove one of the two")
+        sites.input_rule = self.noise
         self.noise.generator = torch.Generator(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -69,15 +70,15 @@ class InputNoise(Callback):
         if self.compare_every_n_steps is None:
             return
         module = adversarial(pl_module, self)
-        if batch_idx == 0 or _MEANS not in module.means:
-            module.means[_MEANS] = Means()
+        if batch_idx == 0 or _MEANS not in module.means.parts:
+            module.means.parts[_MEANS] = RunningMeans()
         if batch_idx % self.compare_every_n_steps == 0:
             self._compare(module, batch)
             self._seed(trainer, batch_idx)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.compare_every_n_steps is not None:
-            means = adversarial(pl_module, self).means[_MEANS].named("{}")
+            means = adversarial(pl_module, self).means.parts[_MEANS].named("{}")
             number = means.pop("number", None)
             if number is not None:  # else the rest of an epoch that went on held no batch to compare on
                 pl_module.log_dict({f"noise/{name}": mean / number for name, mean in means.items()}, sync_dist=True)
@@ -89,8 +90,9 @@ class InputNoise(Callback):
         self._take_back(pl_module)
 
     def _take_back(self, pl_module: LightningModule) -> None:
-        if isinstance(pl_module, AdversarialModule) and pl_module.input_site.rule is self.noise:
-            pl_module.input_site.rule = None
+        sites = pl_module.method.sites if isinstance(pl_module, AdversarialModule) else None
+        if sites is not None and sites.input_rule is self.noise:
+            sites.input_rule = None
         self.noise.generator = None
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
@@ -115,4 +117,4 @@ class InputNoise(Callback):
             }
             # Over examples, since the last batch may be a small one.
             sums = {name: figure * len(x) for name, figure in figures.items()}
-        module.means[_MEANS].add({**sums, "number": torch.full_like(clean.loss, len(x))})
+        module.means.parts[_MEANS].add({**sums, "number": torch.full_like(clean.loss, len(x))})

@@ -9,17 +9,18 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning import plots
 from adv_lightning.attacks import FGSM, PGD, Attack, input_gradient
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.callbacks.pictures import guess
-from adv_lightning.checks import check_inputs
-from adv_lightning.evaluation.beside import STEPS, added_attacks, default_attacks, joined, what_is_missing
-from adv_lightning.evaluation.judged import Judged, number_of_classes, rate
-from adv_lightning.evaluation.rows import curve_of, key_of, mode, table_of
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, announce
-from adv_lightning.figures import share
-from adv_lightning.masking import Check, masking_checks, verdict
+from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.evaluation import plots
+from adv_lightning.evaluation.base import Evaluator, announce
+from adv_lightning.evaluation.counts import AttackCounts, number_of_classes, rate
+from adv_lightning.evaluation.default_attacks import STEPS, added_attacks, default_attacks, joined, what_is_missing
+from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
+from adv_lightning.evaluation.pictures import guess
+from adv_lightning.evaluation.section import Picture, Section, Table
+from adv_lightning.evaluation.tables import curve_of, key_of, mode, table_of
+from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
 
@@ -85,7 +86,7 @@ class AttackSuite(Evaluator):
         self._own = None if module.val_attack is None else type(module.val_attack).__name__
         while self._own is not None and key_of(self._own) in map(key_of, self._attacks):
             self._own = f"own {self._own}"
-        self._judged: dict[str, Judged] = {}
+        self._judged: dict[str, AttackCounts] = {}
         self._classes = 0
         self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
         self._range = torch.tensor([math.inf, -math.inf], device=module.device)
@@ -98,7 +99,7 @@ class AttackSuite(Evaluator):
         else:  # a step of the user's own returns what it likes
             logits = module(x)
             adv_logits = logits[:0] if module.val_attack is None else module.judge(x, y, module.val_attack)[1]
-        n = share(self._limit, trainer.global_rank, trainer.world_size, self._seen, len(x))
+        n = within_limit(self._limit, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         first = not self._judged
         if first:
@@ -157,9 +158,9 @@ class AttackSuite(Evaluator):
         return self._section(trainer, module)
 
     def _prepare(self, classes: int, module: AdversarialModule) -> None:
-        self._clean = Judged(classes).to(module.device)  # of the examples that the attacks have
+        self._clean = AttackCounts(classes).to(module.device)  # of the examples that the attacks have
         names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
-        self._judged = {name: Judged(classes).to(module.device) for name in names}
+        self._judged = {name: AttackCounts(classes).to(module.device) for name in names}
 
     def _picture(
         self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor

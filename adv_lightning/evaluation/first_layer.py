@@ -9,8 +9,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
-from adv_lightning import plots
-from adv_lightning.evaluation.section import Evaluator, Picture, Section
+from adv_lightning.evaluation import plots
+from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.section import Picture, Section
 from adv_lightning.metrics import locality
 from adv_lightning.models import Maxout
 from adv_lightning.module import AdversarialModule

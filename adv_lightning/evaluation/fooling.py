@@ -8,10 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning import plots
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.evaluation.beside import left_out, max_norm
-from adv_lightning.evaluation.fooling_step import (
+from adv_lightning.evaluation import plots
+from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.counts import number_of_classes
+from adv_lightning.evaluation.default_attacks import left_out, max_norm
+from adv_lightning.evaluation.fooling_images import (
     Direction,
     Generated,
     class_probability,
@@ -19,10 +21,9 @@ from adv_lightning.evaluation.fooling_step import (
     fooling_step,
     generate,
 )
-from adv_lightning.evaluation.judged import number_of_classes
-from adv_lightning.evaluation.rows import mode
-from adv_lightning.evaluation.rubbish_test import CHUNK
-from adv_lightning.evaluation.section import Evaluator, Picture, Section, Table, rate_with_interval
+from adv_lightning.evaluation.rubbish import CHUNK
+from adv_lightning.evaluation.section import Picture, Section, Table, rate_with_interval
+from adv_lightning.evaluation.tables import mode
 from adv_lightning.metrics import wilson_interval
 from adv_lightning.module import AdversarialModule
 

@@ -8,11 +8,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning import plots
 from adv_lightning.attacks import input_gradient
 from adv_lightning.attacks.base import magnitude
-from adv_lightning.evaluation.beside import left_out, max_norm
-from adv_lightning.evaluation.section import Evaluator, Picture, Section
+from adv_lightning.evaluation import plots
+from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.default_attacks import left_out, max_norm
+from adv_lightning.evaluation.section import Picture, Section
 from adv_lightning.module import AdversarialModule
 
 _STRIP = 49

@@ -16,9 +16,9 @@ import yaml
 from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
-from adv_lightning.checkpoints import read_checkpoint
 from adv_lightning.data.seeding import process_seed
-from adv_lightning.evaluation.rows import mode
+from adv_lightning.evaluation.tables import mode
+from adv_lightning.methods.checkpoint_format import read_checkpoint
 from adv_lightning.module import AdversarialModule
 
 _WATCHING = (
@@ -35,7 +35,9 @@ _WATCHING = (
 """Named callbacks that change nothing in training."""
 
 
-def test_record(trainer: Trainer, module: AdversarialModule, stage: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def evaluation_record(
+    trainer: Trainer, module: AdversarialModule, stage: str, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
     """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions.
 
     Args:

@@ -17,11 +17,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from adv_lightning.callbacks._checks import adversarial
+from adv_lightning.callbacks._module import adversarial
 from adv_lightning.evaluation.attack_suite import AttackSuite
-from adv_lightning.evaluation.judged import rate
-from adv_lightning.evaluation.record import test_record, write_json, write_whole
-from adv_lightning.evaluation.section import Evaluator, Section
+from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.counts import rate
+from adv_lightning.evaluation.record import evaluation_record, write_json, write_whole
+from adv_lightning.evaluation.section import Section
 from adv_lightning.module import AdversarialModule
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Report(Callback):
         evaluators = [callback for callback in callbacks if isinstance(callback, Evaluator)]
         sections = [evaluator.section for evaluator in evaluators if evaluator.section is not None]
         rows = self._rows + [row for section in sections for row in section.rows]
-        record = test_record(trainer, module, stage, rows)
+        record = evaluation_record(trainer, module, stage, rows)
         for section in sections:
             record |= section.record
         directory, suffix = Path(self._directory), "" if stage == "test" else f"_{stage}"
@@ -121,7 +122,7 @@ def _plain(value: Any) -> Any:
 
 def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
     """Return what the module itself has counted."""
-    figures = module.figures
+    figures = module.epoch_metrics
     rows = []
     if figures.error.update_called:
         rows.append({"name": "clean", "attack": None, **rate(figures.error), "confidence_on_mistakes": None})

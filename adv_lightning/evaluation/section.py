@@ -1,25 +1,16 @@
-"""What every evaluation is: a callback that judges the network, and a section that says what it found."""
+"""What an evaluation found: text, tables and pictures for the terminal and the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table as RichTable
-from torch import Tensor
-
-from adv_lightning.callbacks import TimedProgressBar
-from adv_lightning.callbacks._checks import adversarial
-from adv_lightning.module import AdversarialModule
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Stage = Literal["test", "val"]
 
 
 @dataclass(frozen=True)
@@ -74,97 +65,6 @@ class Section:
             console.print(shown)
         for note in self.notes:
             print(note)
-
-
-class Evaluator(Callback):
-    """Judges the network in the commands `test` and `validate`, and prints what it found. Base class.
-
-    A subclass defines `start`, `judge` and `finish`; the validation inside `fit` is not its business.
-    """
-
-    section: Section | None = None
-    """What the last evaluation found."""
-    stage: Stage = "test"
-    """Which it was."""
-
-    def start(self, trainer: Trainer, module: AdversarialModule) -> None:
-        """Prepare for a new evaluation."""
-
-    def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
-        """Judge a batch, x [B, ...] and y [B]; `outputs` is what the module's step returned."""
-
-    def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
-        """Return what was found; every process takes part."""
-        raise NotImplementedError(f"{type(self).__name__} must define finish(trainer, module)")
-
-    def _start(self, stage: Stage, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.stage, self.section = stage, None
-        self.start(trainer, adversarial(pl_module, self))
-
-    def _judge(self, trainer: Trainer, pl_module: LightningModule, batch: Any, outputs: Any) -> None:
-        module = adversarial(pl_module, self)
-        x, y = module.unpack(batch)
-        with trainer.precision_plugin.forward_context():
-            self.judge(trainer, module, x, y, outputs)
-
-    def _finish(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        with trainer.precision_plugin.forward_context():
-            self.section = self.finish(trainer, adversarial(pl_module, self))
-
-    def _show(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.section is not None:
-            self.section.show()
-
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._start("test", trainer, pl_module)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._judge(trainer, pl_module, batch, outputs)
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._finish(trainer, pl_module)
-
-    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show(trainer)
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._start("val", trainer, pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._judge(trainer, pl_module, batch, outputs)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._finish(trainer, pl_module)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._show(trainer)
-
-
-def announce(trainer: Trainer, text: str | None) -> None:
-    """Show in the progress bar what is being done; None: nothing in particular."""
-    bar = trainer.progress_bar_callback
-    if isinstance(bar, TimedProgressBar):
-        bar.say(text)
 
 
 def percent(value: float | None) -> str:

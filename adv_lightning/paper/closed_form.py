@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adv_lightning import __version__
 from adv_lightning.attacks import FGSM
-from adv_lightning.checkpoints import load_module
+from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.losses import adversarial_logistic
 from adv_lightning.models import LogisticRegression
 from adv_lightning.paper.images import test_images

@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from adv_lightning import plots
 from adv_lightning.attacks import FGSM
-from adv_lightning.checkpoints import load_module
+from adv_lightning.evaluation import plots
 from adv_lightning.evaluation.first_layer import by_unit, first_layer
-from adv_lightning.evaluation.fooling_step import class_probability, draws, fooling_step
+from adv_lightning.evaluation.fooling_images import class_probability, draws, fooling_step
+from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.evaluation.logit_sweep import logit_sweep
 from adv_lightning.evaluation.record import write_whole
 from adv_lightning.evaluation.report import png_of

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from adv_lightning.checkpoints import DATA, described, read_checkpoint
 from adv_lightning.data import MNISTDataModule
+from adv_lightning.methods.checkpoint_format import DATA, described, read_checkpoint
 
 
 def test_images(checkpoint: Path, root: Path) -> tuple[Tensor, Tensor]:

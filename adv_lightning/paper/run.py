@@ -11,13 +11,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from adv_lightning.cli import main
+from adv_lightning.cli.command_line import main
+from adv_lightning.cli.runs import newest
 from adv_lightning.evaluation.record import write_json
 from adv_lightning.paper.claims import Claim, Paper, Run, load
 from adv_lightning.paper.closed_form import closed_form
 from adv_lightning.paper.report import rows, show
 from adv_lightning.paper.results import Results
-from adv_lightning.runs import newest
 
 _EPS = 0.25
 _COMMAND = "command.json"

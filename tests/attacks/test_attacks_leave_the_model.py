@@ -26,9 +26,9 @@ from adv_lightning import (
     UniformNoise,
 )
 from adv_lightning.attacks import FoolboxAttack, TorchAttack
-from adv_lightning.attacks.modes import eval_mode, frozen_statistics
-from adv_lightning.rebuild import as_attack
-from tests.helpers import Snapshot
+from adv_lightning.attacks.config import build
+from adv_lightning.attacks.contexts import eval_mode, frozen_statistics
+from tests.support.helpers import Snapshot
 
 CLIMBING = [
     FGSM(0.1),
@@ -193,7 +193,7 @@ def test_its_description_rebuilds_it(attack: Attack) -> None:
     config = json.loads(json.dumps(attack.config()))
     module, _, name = config["class_path"].rpartition(".")
     again = getattr(importlib.import_module(module), name)(**config["init_args"])
-    parsed = as_attack(config)
+    parsed = build(config, Attack)
     assert type(again) is type(parsed) is type(attack)
     assert again.config() == parsed.config() == attack.config()
     model, (x, y) = net().eval(), images()

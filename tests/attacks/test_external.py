@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, LogisticLoss, MemberAttack, RBFLoss, SigmoidLoss
 from adv_lightning.attacks import AutoAttack, FoolboxAttack, TorchAttack, external
-from adv_lightning.attacks.unit_model import UnitModel
+from adv_lightning.attacks.config import build
+from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.models import Ensemble
-from adv_lightning.rebuild import as_attack
 from tests.conftest import ROOT
-from tests.helpers import Snapshot, mlp
+from tests.support.helpers import Snapshot, mlp
 
 pytest.importorskip("torchattacks")
 with warnings.catch_warnings():
@@ -408,10 +408,10 @@ DESCRIBED = [
 @pytest.mark.parametrize("attack", DESCRIBED, ids=lambda attack: type(attack).__name__)
 def test_a_description_survives_yaml_and_json(attack: Attack) -> None:
     config = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(attack.config()))))
-    assert as_attack(config).config() == attack.config()
+    assert build(config, Attack).config() == attack.config()
     assert "0.0313725" in str(config)
     net, x, y = images()
-    first, second = (each(net, x, y, loss_fn=F.cross_entropy) for each in (attack, as_attack(config)))
+    first, second = (each(net, x, y, loss_fn=F.cross_entropy) for each in (attack, build(config, Attack)))
     assert torch.equal(first, second)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import GaussianNoise, Noise, SignNoise, UniformNoise
-from tests.helpers import mlp
+from tests.support.helpers import mlp
 
 NOISES = [SignNoise(0.25), UniformNoise(0.25), GaussianNoise(0.25)]
 noises = pytest.mark.parametrize("noise", NOISES, ids=lambda noise: type(noise).__name__)

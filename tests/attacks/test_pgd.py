@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, LogisticLoss
-from tests.helpers import Counter, mlp
+from tests.support.helpers import Counter, mlp
 
 
 def data(n: int = 12, features: int = 6) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adv_lightning import Rotation
-from tests.helpers import mlp
+from tests.support.helpers import mlp
 
 ANGLES = [0.0, 1e-3, 0.1, 1.0, math.pi / 2, 3.0, math.pi]
 

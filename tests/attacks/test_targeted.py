@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from adv_lightning import LogisticLoss, SigmoidLoss, TargetedFGSM
 from adv_lightning.losses import Loss
-from tests.helpers import Counter, mlp
+from tests.support.helpers import Counter, mlp
 
 
 def linear(classes: int) -> nn.Linear:

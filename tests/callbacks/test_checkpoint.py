@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from adv_lightning import AdversarialCheckpoint, AdversarialModule, WholeCheckpointIO
-from tests.helpers import Batches, batches, mlp, quiet_trainer
-from tests.interrupted import At
+from tests.support.helpers import Batches, batches, mlp, quiet_trainer
+from tests.support.interrupted import At
 
 
 class Recorder(WholeCheckpointIO):

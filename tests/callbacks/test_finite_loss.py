@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialModule, FiniteLoss, NotFiniteError
 from adv_lightning.cli import main
 from tests.conftest import ROOT
-from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
+from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
 
 
 def with_nan(number: int, at: int) -> Batches:

@@ -16,9 +16,9 @@ from adv_lightning import FGSM, AdversarialModule
 from adv_lightning.attacks import PGD, Rotation, SignNoise, SingleStepAttack
 from adv_lightning.callbacks import HiddenPerturbation, InputNoise
 from adv_lightning.models import MaxoutMLP
-from tests.helpers import Batches, Counter, batches, fit, quiet_trainer
-from tests.interrupted import broken_off, weights, whole_and_resumed
-from tests.test_sites import closed_form, linear
+from tests.methods.test_sites import closed_form, linear
+from tests.support.helpers import Batches, Counter, batches, fit, quiet_trainer
+from tests.support.interrupted import broken_off, weights, whole_and_resumed
 
 SGD = partial(torch.optim.SGD, lr=1.0)
 
@@ -67,7 +67,7 @@ def test_two_callbacks_act_together_and_leave_together() -> None:
     net, loader = linear(6, 5, 4, 3), batches(1)
     expected = closed_form(net, loader.batches[0], 0.5, [0.0, 0.4, 0.3])
     module = module_of(net, FGSM(0.1))
-    before = list(module.sites)
+    before = list(module.method.sites.layers)
     callbacks = [
         HiddenPerturbation(["0"], FGSM(0.4), perturb_input=False),
         HiddenPerturbation(["1"], FGSM(0.3), perturb_input=False, force=True),
@@ -75,7 +75,7 @@ def test_two_callbacks_act_together_and_leave_together() -> None:
     found = moved(net, lambda: fit(module, loader, callbacks=callbacks))
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=0, atol=1e-12)
-    assert module.sites == before
+    assert module.method.sites.layers == before
 
 
 def test_beside_an_attack_of_several_steps() -> None:
@@ -301,8 +301,8 @@ def test_noise_at_an_input_that_is_left_out_is_refused(noise_first: bool) -> Non
     callbacks = [InputNoise(SignNoise(0.1)), HiddenPerturbation(["0"], FGSM(0.1), perturb_input=False)]
     with pytest.raises(ValueError, match=r"perturb_input=False, so SignNoise.* would never act"):
         fit(module, batches(1), callbacks=callbacks if noise_first else callbacks[::-1])
-    assert module.sites == [module.input_site]
-    assert module.input_site.rule is None
+    assert module.method.sites.layers == []
+    assert module.method.sites.input_rule is None
 
 
 # How it leaves the module
@@ -313,14 +313,14 @@ def test_noise_at_an_input_that_is_left_out_is_refused(noise_first: bool) -> Non
 def test_the_module_is_given_back_and_fits_again(error: Any, perturb_input: bool) -> None:
     net = linear(6, 5, 4, 3)
     module = module_of(net, FGSM(0.1))
-    sites = list(module.sites)
+    sites = list(module.method.sites.layers)
     callback = HiddenPerturbation(["0"], FGSM(0.4), perturb_input=perturb_input)
     if error is None:
         fit(module, batches(3), batches(1), callbacks=[callback])
     else:
         broken_off(module, batches(3), error, callback)
-    assert module.sites == sites
-    assert module.input_site.rule is None
+    assert module.method.sites.layers == sites
+    assert module.method.sites.input_rule is None
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
     batch = batches(1, seed=5)
     for eps, again in (([0.1, 0.0, 0.0], []), ([0.1 if perturb_input else 0.0, 0.4, 0.0], [callback])):

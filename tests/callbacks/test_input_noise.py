@@ -16,8 +16,8 @@ from adv_lightning import FGSM, AdversarialModule, InputNoise, Noise, SignNoise,
 from adv_lightning.attacks import GaussianNoise
 from adv_lightning.data.seeding import mix_seed
 from adv_lightning.models import MaxoutMLP
-from tests.helpers import Batches, Counter, batches, fit, mlp, quiet_trainer
-from tests.interrupted import broken_off, weights, whole_and_resumed
+from tests.support.helpers import Batches, Counter, batches, fit, mlp, quiet_trainer
+from tests.support.interrupted import broken_off, weights, whole_and_resumed
 
 SGD = partial(torch.optim.SGD, lr=0.5)
 NOISES = [SignNoise(0.3), UniformNoise(0.3), GaussianNoise(0.3)]
@@ -273,14 +273,14 @@ def test_bad_arguments_are_refused() -> None:
 
 def test_another_rule_at_the_input_is_refused_and_left_alone() -> None:
     module = AdversarialModule(mlp(), FGSM(0.1))
-    module.input_site.rule = rule = FGSM(0.2)
+    module.method.sites.input_rule = rule = FGSM(0.2)
     with pytest.raises(ValueError, match=r"the input has a rule already, FGSM\(eps=0\.2"):
         fit(module, batches(1), callbacks=[InputNoise(SignNoise(0.1))])
-    assert module.input_site.rule is rule
-    module.input_site.rule = None
+    assert module.method.sites.input_rule is rule
+    module.method.sites.input_rule = None
     with pytest.raises(ValueError, match=r"the input has a rule already, SignNoise"):
         fit(module, batches(1), callbacks=[InputNoise(SignNoise(0.1)), InputNoise(UniformNoise(0.1))])
-    assert module.input_site.rule is None
+    assert module.method.sites.input_rule is None
 
 
 def test_only_an_adversarial_module_is_worked_on() -> None:
@@ -305,7 +305,7 @@ def test_the_module_is_given_back_and_fits_again(error: Any) -> None:
         fit(module, batches(3), batches(1), callbacks=[callback])
     else:
         broken_off(module, batches(3), error, callback)
-    assert module.input_site.rule is None
+    assert module.method.sites.input_rule is None
     assert callback.noise.generator is None
     twin = mlp()
     twin.load_state_dict(net.state_dict())

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from adv_lightning import FGSM, AdversarialModule, InputSite, L1Penalty, adversarial_objective
-from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
-from tests.interrupted import broken_off, weights
+from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
+from tests.support.interrupted import broken_off, weights
 
 SGD = partial(torch.optim.SGD, lr=1.0)
 

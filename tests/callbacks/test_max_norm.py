@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, MaxNorm
 from adv_lightning.models import Maxout
-from tests.helpers import Batches, batches, fit
+from tests.support.helpers import Batches, batches, fit
 
 SGD = partial(torch.optim.SGD, lr=5.0)
 

@@ -12,7 +12,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from adv_lightning import FGSM, AdversarialModule, AdversarialPictures, Attack, FinalMetrics
-from tests.helpers import Batches, Snapshot, batches, fit
+from tests.support.helpers import Batches, Snapshot, batches, fit
 
 TAG = "adversarial examples"
 

@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from adv_lightning import FGSM, AdversarialCheckpoint, AdversarialEarlyStopping, AdversarialModule
-from tests.helpers import batches, fit, mlp, quiet_trainer
+from tests.support.helpers import batches, fit, mlp, quiet_trainer
 
 
 class Scripted(AdversarialModule):

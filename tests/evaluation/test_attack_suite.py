@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, AttackSuite, SingleStepAttack
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.evaluation import attack_suite
-from tests.helpers import Batches, Snapshot, batches, mlp, quiet_trainer
+from tests.support.helpers import Batches, Snapshot, batches, mlp, quiet_trainer
 
 
 def loader() -> Batches:

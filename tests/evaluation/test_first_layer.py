@@ -7,7 +7,7 @@ from torch import nn
 from adv_lightning import FGSM, AdversarialModule, FirstLayer
 from adv_lightning.evaluation.first_layer import by_unit, first_layer
 from adv_lightning.models import MaxoutMLP, SmallConvNet, SoftmaxRegression
-from tests.helpers import Batches, quiet_trainer
+from tests.support.helpers import Batches, quiet_trainer
 
 
 def section_of(net: nn.Module, shape: tuple[int, ...], filters: int = 50) -> FirstLayer:

@@ -8,11 +8,11 @@ from matplotlib.colors import same_color
 from torch import Tensor, nn
 
 from adv_lightning import FGSM, AdversarialModule, Fooling, ScaledGradient
-from adv_lightning.evaluation.fooling_step import draws, fooling_step, generate
+from adv_lightning.evaluation.fooling_images import draws, fooling_step, generate
+from adv_lightning.evaluation.plots._common import GREEN
 from adv_lightning.evaluation.section import Picture
 from adv_lightning.losses import LogisticLoss, SigmoidLoss
-from adv_lightning.plots._common import GREEN
-from tests.helpers import Batches, quiet_trainer
+from tests.support.helpers import Batches, quiet_trainer
 
 
 def linear(bias: list[float] | None = None) -> AdversarialModule:

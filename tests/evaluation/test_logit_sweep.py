@@ -9,7 +9,7 @@ from torch import nn
 from adv_lightning import FGSM, AdversarialModule, LogitSweep, ScaledGradient
 from adv_lightning.evaluation.logit_sweep import logit_sweep
 from adv_lightning.losses import LogisticLoss
-from tests.helpers import Batches, quiet_trainer
+from tests.support.helpers import Batches, quiet_trainer
 
 
 def linear() -> AdversarialModule:

@@ -33,7 +33,7 @@ from adv_lightning.data import DigitsDataModule
 from adv_lightning.evaluation import Section
 from adv_lightning.evaluation.record import write_json
 from tests.conftest import ROOT
-from tests.helpers import Batches, batches, fit, mlp, quiet_trainer
+from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
 
 
 def loader() -> Batches:

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from adv_lightning import FGSM
 from adv_lightning.models import Ensemble, MaxoutMLP
-from tests.helpers import Counter, mlp
+from tests.support.helpers import Counter, mlp
 
 
 def members(number: int = 3) -> list[nn.Sequential]:

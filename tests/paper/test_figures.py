@@ -12,7 +12,7 @@ from adv_lightning.cli import main as library
 from adv_lightning.paper.__main__ import main
 from adv_lightning.paper.figures import Networks, stacked
 from tests.conftest import ROOT
-from tests.small_data import write_idx
+from tests.support.small_data import write_idx
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .* does not have many workers")
 

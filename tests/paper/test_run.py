@@ -19,7 +19,7 @@ from adv_lightning.paper.report import Row, rows
 from adv_lightning.paper.results import Results
 from adv_lightning.paper.run import Runner, _without_paths, checkpoint_of, place
 from tests.conftest import ROOT
-from tests.small_data import write_idx
+from tests.support.small_data import write_idx
 
 pytestmark = pytest.mark.filterwarnings("ignore:The .* does not have many workers")
 

@@ -11,10 +11,10 @@ import pytest
 from lightning.pytorch.loggers import CSVLogger
 
 from adv_lightning import PGD, AdversarialModule, AttackSuite, Report
-from adv_lightning.paper.judged import written
+from adv_lightning.paper.judging_table import written
 from adv_lightning.paper.table import replace_table, table
 from tests.conftest import ROOT
-from tests.helpers import batches, mlp, quiet_trainer
+from tests.support.helpers import batches, mlp, quiet_trainer
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
@@ -30,7 +30,7 @@ def test_what_results_hold_is_shown(file: str, results: str) -> None:
 def test_the_page_on_judging_shows_what_results_hold() -> None:
     page = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
     assert written(page, ROOT / "results") == page, (
-        "stale: run python -m adv_lightning.paper.judged --write docs/judging.md"
+        "stale: run python -m adv_lightning.paper.judging_table --write docs/judging.md"
     )
 
 

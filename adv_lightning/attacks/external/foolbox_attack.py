@@ -1,0 +1,76 @@
+"""Attacks of foolbox."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from adv_lightning.attacks.base import check_bounds, magnitude
+from adv_lightning.attacks.external.adapter import UnitModel
+from adv_lightning.attacks.external.base import ExternalAttack, check_name, checked_arguments, in_pixel_range, load
+
+
+class FoolboxAttack(ExternalAttack):
+    """Any attack of foolbox that has a distance, by its name (Rauber et al. 2020, doi:10.21105/joss.02607).
+
+    Args:
+        name: Name of the class, such as L2DeepFoolAttack or LinfPGD.
+        eps: Radius of the ball in the attack's own distance, in the units of the input: a number or a fraction such as
+            8/255.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
+        seed: Seed of all draws.
+        arguments: What the class takes. abs_stepsize is in the units of the input; everything else counts in ranges of
+            pixels, as in the library. A distance is written l1, l2 or linf.
+
+    Raises:
+        ValueError: there is no attack, argument or distance of that name, eps is negative or not a number, bounds are
+            not increasing, or the distance is L0, in which foolbox holds nothing to an eps.
+        TypeError: an argument is missing that the attack must have.
+        ImportError: foolbox is not installed.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        eps: float | str,
+        bounds: tuple[float, float] | None = None,
+        seed: int = 0,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        known = _foolbox_attacks()
+        check_name("attack", name, known, "foolbox")
+        self.name = name
+        self.eps = magnitude("eps", eps)
+        self.bounds = check_bounds(bounds)
+        self.seed = seed
+        self.arguments = checked_arguments(arguments, set(inspect.signature(known[name]).parameters), name)
+        self._p = float(self._build(1.0).distance.p)
+        if self._p == 0:
+            raise ValueError(f"{name} measures in L0, in which foolbox holds nothing to an eps: choose another attack")
+
+    def ball(self) -> tuple[float, float]:
+        return self.eps, self._p
+
+    def _build(self, span: float) -> Any:
+        arguments = in_pixel_range(self.arguments, span)
+        if isinstance(distance := arguments.get("distance"), str):
+            check_name("distance", distance, ("l1", "l2", "linf"), self.name)
+            arguments["distance"] = getattr(load("foolbox").distances, distance)
+        return _foolbox_attacks()[self.name](**arguments)
+
+    def craft(self, model: UnitModel, x: Tensor, y: Tensor, span: float, seed: int) -> Tensor:
+        target = load("foolbox").PyTorchModel(model, bounds=(0, 1), device=x.device)
+        found: Tensor = self._build(span)(target, x, y, epsilons=self.eps / span)[1]
+        return found
+
+
+def _foolbox_attacks() -> dict[str, Callable[..., Any]]:
+    """Return the attacks by name that have a distance."""
+    attacks = load("foolbox").attacks
+    base = attacks.base.AttackWithDistance
+    found = {name: cls for name, cls in vars(attacks).items() if inspect.isclass(cls) and issubclass(cls, base)}
+    return {name: cls for name, cls in found.items() if not inspect.isabstract(cls)}

@@ -1,0 +1,90 @@
+"""Attacks of torchattacks."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from adv_lightning.attacks.base import check_bounds
+from adv_lightning.attacks.external.adapter import UnitModel
+from adv_lightning.attacks.external.base import (
+    ExternalAttack,
+    Norm,
+    check_name,
+    checked_arguments,
+    in_pixel_range,
+    load,
+)
+
+
+class TorchAttack(ExternalAttack):
+    """Any attack of torchattacks by its name (Kim 2020, arXiv:2010.01950).
+
+    Args:
+        name: Name of the class, such as MIFGSM or Square.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped, where the attack
+            has an eps.
+        seed: Seed of all draws.
+        arguments: What the class takes beside model and seed. eps, max_epsilon and alpha are in the units of the input
+            and may be fractions such as 8/255; eps or max_epsilon must be given where there is one. Everything else,
+            and the library's default of alpha, counts in ranges of pixels, as in the library.
+
+    Raises:
+        ValueError: there is no attack or argument of that name, an eps is missing or no size, bounds are not
+            increasing, or they are None for an attack without eps.
+        ImportError: torchattacks is not installed.
+    """
+
+    dtype = torch.float32  # the only one that all attacks there can do
+
+    def __init__(
+        self,
+        name: str,
+        bounds: tuple[float, float] | None = None,
+        seed: int = 0,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        known = _torchattacks()
+        check_name("attack", name, known, "torchattacks")
+        parameters = inspect.signature(known[name]).parameters
+        taken = set(parameters) - {"model", "seed", "verbose"}
+        self.name = name
+        self.bounds = check_bounds(bounds)
+        self.seed = seed
+        self.arguments = checked_arguments(arguments, taken, name)
+        for size in taken & {"eps", "max_epsilon"} - set(self.arguments):
+            raise ValueError(f"{name} takes {size}: give it in arguments, in the units of the input")
+        self._has_seed = "seed" in parameters
+        norm = self.arguments.get("norm", "L2" if name in ("PGDL2", "PGDRSL2") else "Linf")
+        check_name("norm", norm, get_args(Norm), name)
+        self._p = 2.0 if norm == "L2" else math.inf
+        if self.bounds is None and self.ball() is None:
+            raise ValueError(f"{name} has no eps that would bound a pixel: give bounds, such as (0, 1)")
+
+    def ball(self) -> tuple[float, float] | None:
+        eps = self.arguments.get("eps", self.arguments.get("max_epsilon"))
+        return None if eps is None else (eps, self._p)
+
+    def craft(self, model: UnitModel, x: Tensor, y: Tensor, span: float, seed: int) -> Tensor:
+        arguments = in_pixel_range(self.arguments, span)
+        if self._has_seed:
+            arguments["seed"] = seed
+        found: Tensor = _torchattacks()[self.name](model, **arguments)(x, y)
+        return found
+
+
+def _torchattacks() -> dict[str, Callable[..., Any]]:
+    """Return the attacks by name that need nothing but a model."""
+    library = load("torchattacks")
+    found = {}
+    for name in library.__all__:
+        first, *others = inspect.signature(getattr(library, name)).parameters.values()
+        if first.name == "model" and name != "AutoAttack" and all(p.default is not p.empty for p in others):
+            found[name] = getattr(library, name)
+    return found

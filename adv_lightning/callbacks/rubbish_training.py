@@ -1,0 +1,66 @@
+"""Training on rubbish."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+
+from adv_lightning.attacks.contexts import frozen_statistics
+from adv_lightning.callbacks._module import adversarial
+from adv_lightning.callbacks.penalty import Term
+from adv_lightning.data.seeding import mix_seed, process_seed
+
+
+class RubbishTraining(Term):
+    """Teaches that noise is of no class: adds the loss of N(0, std^2) inputs whose answer is "none".
+
+    "None" is the uniform distribution for a softmax and zeros for independent probabilities: the loss is the module's
+    `loss_fn.no_class`, a mean over the noise inputs. These are drawn for each batch as by `InputNoise`; they pass
+    through the network in train mode, in one more forward and backward pass, and leave BatchNorm's running statistics
+    alone (Goodfellow et al. 2015, appendix A: rubbish class examples, and training to resist them).
+
+    Args:
+        weight: Factor of the added loss, above 0.
+        fraction: Noise inputs per example of the batch, above 0; their number is rounded, and at least 1.
+        std: Standard deviation of the noise, in the units of the input, above 0.
+
+    Raises:
+        ValueError: a number is not above 0, or infinite.
+        TypeError: the module is no AdversarialModule.
+        NotImplementedError: in the first batch, the module's loss does not define `no_class`.
+    """
+
+    def __init__(self, weight: float = 1.0, fraction: float = 1.0, std: float = 1.0) -> None:
+        for name, value in (("weight", weight), ("fraction", fraction), ("std", std)):
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}={value!r}: give a finite number above 0")
+        self.weight = weight
+        self.fraction = fraction
+        self.std = std
+        self._generator: torch.Generator | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
+        self._generator = torch.Generator(pl_module.device)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        seed = process_seed() or 0
+        assert self._generator is not None
+        # The last number tells these draws from the data set's and from InputNoise's.
+        self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 2))
+
+    def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
+        module = adversarial(pl_module, self)
+
+        def term(x: Tensor) -> Tensor:
+            shape = (max(1, round(self.fraction * len(x))), *x.shape[1:])
+            noise = torch.empty(shape, dtype=x.dtype, device=x.device).normal_(0, self.std, generator=self._generator)
+            with frozen_statistics(module):
+                return self.weight * module.loss_fn.no_class(module(noise))
+
+        return term

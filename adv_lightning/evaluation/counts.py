@@ -1,0 +1,72 @@
+"""All that is counted of the network's answers under one attack."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+
+from adv_lightning.attacks import Attack
+from adv_lightning.losses import Loss
+from adv_lightning.metrics import (
+    ConfidenceHistogram,
+    ErrorRate,
+    MistakeClasses,
+    MistakeConfidence,
+    WrongClassProbability,
+    wilson_interval,
+)
+
+
+class AttackCounts(nn.Module):
+    """Error, confidence on mistakes, probability of the wrong classes, and what the mistakes were taken for.
+
+    Args:
+        num_classes: Number of classes, K.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.error = ErrorRate()
+        self.confidence = MistakeConfidence()
+        self.wrong = WrongClassProbability()
+        self.classes = MistakeClasses(num_classes)
+        self.histogram = ConfidenceHistogram()
+
+    def update(self, logits: Tensor, y: Tensor, loss_fn: Loss) -> Tensor:
+        """Count logits, [B, ...], with targets, int64 [B]; return which are misclassified, bool [B]."""
+        predicted, probabilities = loss_fn.predict(logits), loss_fn.probabilities(logits)
+        self.error.update(predicted, y)
+        self.confidence.update(probabilities, predicted, y)
+        self.wrong.update(probabilities, predicted, y)
+        self.classes.update(predicted, y)
+        self.histogram.update(probabilities, predicted, y)
+        return predicted != y
+
+    def row(self, name: str, attack: Attack | None) -> dict[str, Any]:
+        """Return the figures over all processes as a row of the record."""
+        return {
+            "name": name,
+            "attack": None if attack is None else attack.config(),
+            **rate(self.error),
+            "confidence_on_mistakes": _known(self.confidence.compute()),
+            "wrong_class_probability": _known(self.wrong.compute()),
+            "mistakes_by_class": self.classes.compute().tolist(),
+        }
+
+
+def rate(error: ErrorRate) -> dict[str, Any]:
+    """Return error, its interval at 95 % (Wilson) and n over all processes."""
+    with error.sync_context():
+        errors, n = int(error.errors), int(error.total)
+    return {"error": errors / n if n else math.nan, "interval": list(wilson_interval(errors, n)), "n": n}
+
+
+def number_of_classes(logits: Tensor, loss_fn: Loss) -> int:
+    """Return K: a single logit speaks of two classes."""
+    return int(loss_fn.probabilities(logits.detach()[:1]).shape[1])
+
+
+def _known(value: Tensor) -> float | None:
+    return None if value.isnan() else value.item()

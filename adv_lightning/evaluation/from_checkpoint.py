@@ -1,0 +1,59 @@
+"""Modules rebuilt from checkpoints."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from adv_lightning.methods.checkpoint_format import described, read_checkpoint
+from adv_lightning.module import AdversarialModule
+
+
+def load_module(path: str | Path) -> AdversarialModule:
+    """Rebuild the module in a checkpoint that a command line made: on the CPU, in eval mode.
+
+    Runs no code of the file, but imports the classes that it names. Global random number generators stay as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, was cut short, holds more than data, or does not describe its module.
+    """
+    description = described(read_checkpoint(path))
+    if description is None:
+        raise ValueError(
+            f"{path}: its module was built in Python, so its weights are there but not its code: take a checkpoint "
+            "that the command line made"
+        )
+    with suppress(ImportError):  # Lightning says what it looked for
+        importlib.import_module(description["class_path"].rpartition(".")[0])
+    # A tensor made under inference mode cannot take part in autograd; building a network draws random weights, in
+    # torch's default dtype, which the precision of a trainer sets while it runs.
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            return AdversarialModule.load_from_checkpoint(path, map_location="cpu").eval()
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> list[str]:
+    """Return a name for each path: those given, or the last part of the paths in which all differ, or all parts that
+    are not alike.
+
+    Raises:
+        ValueError: there is another number of names.
+    """
+    if names is None:
+        parts = [[*reversed(Path(path).absolute().with_suffix("").parts)] for path in checkpoints]
+        columns = [list(column) for column in zip(*parts, strict=False)]
+        unlike = [column for column in columns if len(set(column)) > 1] or columns[:1]
+        joined = ["-".join(reversed(row)) for row in zip(*unlike, strict=True)]
+        names = next((column for column in columns if len(set(column)) == len(checkpoints)), joined)
+    if len(names) != len(checkpoints):
+        raise ValueError(f"names has {len(names)} for {len(checkpoints)} networks: give one for each")
+    return list(names)

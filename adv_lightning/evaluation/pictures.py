@@ -1,0 +1,66 @@
+"""Pictures of what the attack does, in TensorBoard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from adv_lightning.evaluation.plots import triptych
+from adv_lightning.module import AdversarialModule
+
+
+class AdversarialPictures(Callback):
+    """Shows validation images clean, their perturbation, and under attack, with predicted classes and confidences.
+
+    Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set. Without a
+    TensorBoard logger or an attack it does nothing.
+
+    Args:
+        every_n_epochs: Epochs from one picture to the next, at least 1.
+        samples: Number of images, at least 1.
+
+    Raises:
+        ValueError: a number is below 1.
+    """
+
+    def __init__(self, every_n_epochs: int = 5, samples: int = 6) -> None:
+        for name, value in (("every_n_epochs", every_n_epochs), ("samples", samples)):
+            if value < 1:
+                raise ValueError(f"{name}={value!r}: give at least 1")
+        self.every_n_epochs = every_n_epochs
+        self.samples = samples
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch == 0
+        if batch_idx or dataloader_idx or trainer.sanity_checking or not due or logger is None:
+            return
+        if not (isinstance(pl_module, AdversarialModule) and pl_module.val_attack and trainer.is_global_zero):
+            return
+        x, y = (part[: self.samples] for part in pl_module.unpack(batch))
+        if x.dim() != 4 or x.shape[1] not in (1, 3):
+            return
+        with trainer.precision_plugin.forward_context():
+            x_adv = pl_module.val_attack(pl_module, x, y, loss_fn=pl_module.loss)
+            guesses = [guess(pl_module, inputs) for inputs in (x, x_adv)]
+        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        figure = triptych(x, x_adv, y, guesses[0], guesses[1], names)
+        logger.experiment.add_figure("adversarial examples", figure, global_step=trainer.global_step)
+
+
+def guess(module: AdversarialModule, x: Tensor) -> list[tuple[int, float]]:
+    """Return the predicted class of each input and its probability."""
+    logits = module(x)
+    probabilities, predicted = module.loss_fn.probabilities(logits).float(), module.loss_fn.predict(logits)
+    return list(zip(predicted.tolist(), probabilities.amax(dim=-1).tolist(), strict=True))

@@ -1,0 +1,182 @@
+"""What a checkpoint holds beside Lightning's own, and how one is read: safely, as data alone.
+
+Format 2 holds public class paths (`adv_lightning.FGSM`). Format 1 held those of files, some of which have moved since:
+`MOVED` reads them for good.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.config import build
+
+T = TypeVar("T")
+
+CHECKPOINT_FORMAT = 2
+"""Version of what a checkpoint holds; raised when later code must tell them apart."""
+
+MODEL = "hyper_parameters"
+DATA = "datamodule_hyper_parameters"
+SEED = "adv_lightning_seed"
+MEANS = "adv_lightning_means"
+_FORMAT = "adv_lightning_format"
+_LOSS = "adv_lightning_loss"
+_PATHS = ("class_path", "_class_path")
+
+MOVED = {
+    f"adv_lightning.{file}.{name}": f"adv_lightning.{name}"
+    for file, names in {
+        "attacks.fgsm": ["FGSM"],
+        "attacks.gradient": ["ScaledGradient"],
+        "attacks.member": ["MemberAttack"],
+        "attacks.noise": ["GaussianNoise", "SignNoise", "UniformNoise"],
+        "attacks.pgd": ["PGD"],
+        "attacks.rotation": ["Rotation"],
+        "attacks.targeted": ["TargetedFGSM"],
+        "attacks.external": ["AutoAttack", "FoolboxAttack", "TorchAttack"],
+        "callbacks": ["AdversarialPictures"],
+        "callbacks.centres": ["ClassCentres"],
+        "callbacks.checkpoint": ["AdversarialCheckpoint"],
+        "callbacks.early_stopping": ["AdversarialEarlyStopping"],
+        "callbacks.finite_loss": ["FiniteLoss"],
+        "callbacks.given_settings": ["GivenSettings"],
+        "callbacks.hidden_perturbation": ["HiddenPerturbation"],
+        "callbacks.hyperparameters": ["FinalMetrics"],
+        "callbacks.input_noise": ["InputNoise"],
+        "callbacks.l1_penalty": ["L1Penalty"],
+        "callbacks.max_norm": ["MaxNorm"],
+        "callbacks.momentum": ["MomentumSchedule"],
+        "callbacks.pictures": ["AdversarialPictures"],
+        "callbacks.progress": ["TimedProgressBar"],
+        "callbacks.rubbish": ["RubbishTraining"],
+        "checkpoint_ensemble": ["CheckpointEnsemble"],
+        "checkpoint_io": ["WholeCheckpointIO"],
+        "comparison": ["Comparison"],
+        "evaluation.attack_suite": ["AttackSuite"],
+        "evaluation.first_layer": ["FirstLayer"],
+        "evaluation.fooling": ["Fooling"],
+        "evaluation.logit_sweep": ["LogitSweep"],
+        "evaluation.report": ["Report"],
+        "evaluation.rubbish_test": ["RubbishTest"],
+        "losses": ["LogisticLoss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss"],
+        "module": ["AdversarialModule"],
+        "transferred": ["Transferred"],
+    }.items()
+    for name in names
+}
+"""Class paths that were written before, and what they are now."""
+
+
+def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
+    """Return what a checkpoint holds, on the CPU, with torch's safe loading.
+
+    Args:
+        path: A file on this machine.
+        mmap: Leave tensors in the file until they are used.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no checkpoint, was cut short, or holds more than data.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: this is no checkpoint, or one that was cut short")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise ValueError(
+            f"{path}: it cannot be read as a checkpoint, safely: {type(error).__name__}: {reason}"
+        ) from None
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise ValueError(f"{path}: this is no checkpoint of a Lightning run: it holds no state_dict")
+    return checkpoint
+
+
+def check_format(checkpoint: dict[str, Any]) -> None:
+    """Raise ValueError if a later version of this package made the checkpoint."""
+    found = checkpoint.get(_FORMAT, 1)
+    if found > CHECKPOINT_FORMAT:
+        raise ValueError(
+            f"the checkpoint has format {found}, and this adv_lightning reads formats up to {CHECKPOINT_FORMAT}: "
+            "upgrade it with pip install -U adv_lightning"
+        )
+
+
+def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
+    """Add what a checkpoint holds beside Lightning's own, and make its hyper-parameters safe to load.
+
+    Attacks and methods are stored as descriptions, class paths as public ones; what runs code is left out.
+    """
+    checkpoint[_FORMAT] = CHECKPOINT_FORMAT
+    checkpoint[SEED] = seed
+    checkpoint[_LOSS] = loss
+    if MODEL in checkpoint:
+        described = {k: v.config() if isinstance(v, Attack) else v for k, v in checkpoint[MODEL].items()}
+        checkpoint[MODEL] = moved({k: v for k, v in described.items() if not callable(v)})
+
+
+def other_loss(checkpoint: dict[str, Any], loss: str) -> str | None:
+    """Return the loss that the checkpoint was made with if it is not `loss`."""
+    found = str(checkpoint.get(_LOSS, loss))
+    return None if found == loss else found
+
+
+def moved(value: Any) -> Any:
+    """Return stored settings with class paths from before a move as the public ones of today."""
+    if isinstance(value, dict):
+        return {k: MOVED.get(v, v) if k in _PATHS and isinstance(v, str) else moved(v) for k, v in value.items()}
+    return [moved(each) for each in value] if isinstance(value, list) else value
+
+
+def moved_arguments(path: str | Path) -> dict[str, Any]:
+    """Return the arguments of the module in a checkpoint whose class paths have moved since, with today's paths.
+
+    Raises:
+        ValueError: the file is no checkpoint, or was cut short.
+    """
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"{path}: this is no checkpoint, or one that was cut short")
+    stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True).get(MODEL, {})
+    return {name: moved(value) for name, value in stored.items() if moved(value) != value}
+
+
+def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | None:
+    """Return hyper-parameters of a checkpoint as `{class_path, init_args}` if a command line stored them, else None.
+
+    Args:
+        checkpoint: What `read_checkpoint` gives.
+        key: `MODEL` for those of the module, `DATA` for those of the data module.
+    """
+    stored = moved(checkpoint.get(key, {}))
+    arguments = {name: value for name, value in stored.items() if not name.startswith("_")}
+    return {"class_path": stored["_class_path"], "init_args": arguments} if "_class_path" in stored else None
+
+
+def restored(name: str, value: Any, kind: type[T], example: str) -> T | None:
+    """Return an argument of the module, built if a checkpoint gives its description; None stays None.
+
+    Args:
+        name: Of the argument.
+        value: An object of `kind`, a description, or None.
+        kind: The class that it must be of.
+        example: What the error recommends.
+
+    Raises:
+        TypeError: it is something else.
+        ImportError: the description is of a class that is not there.
+    """
+    if isinstance(value, dict):
+        return build(moved(value), kind)
+    if value is not None and not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{name}={value!r} is a {type(value).__name__}: pass {article} {kind.__name__} such as {example}, or None"
+        )
+    return value

@@ -1,0 +1,97 @@
+"""The mixed objective of Goodfellow et al. (2015)."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from torch import Tensor, nn
+
+from adv_lightning.attacks.base import Attack, SingleStepAttack
+from adv_lightning.attacks.contexts import eval_mode
+from adv_lightning.methods.base import Learner, Method
+from adv_lightning.methods.input_checks import check_range
+from adv_lightning.methods.objective import (
+    Crafting,
+    Masks,
+    Objective,
+    Passes,
+    Statistics,
+    adversarial_objective,
+)
+from adv_lightning.methods.sites import Crafted, InputSite, PerturbationSite, Sites
+
+
+class Mixed(Method):
+    """Trains on alpha * J(x) + (1 - alpha) * J(x_adv), x_adv a constant (Goodfellow et al. 2015, section 6).
+
+    A single-step attack shares the clean pass: two forward and two backward passes a step. Any other attack crafts in
+    passes of its own first. With alpha = 0 and PGD it is the adversarial training of Madry et al. (2018). With
+    alpha = 1, or without an attack, it is plain training, in one forward and one backward pass.
+
+    Args:
+        attack: Crafts x_adv. Null: plain training.
+        alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5.
+        crafting: Mode in which the attack's gradient is taken: "train" shares the clean pass, its dropout mask
+            included; "eval" takes one more forward and backward pass, with dropout off.
+        masks: "fresh" lets the adversarial pass draw its own dropout masks; "shared" repeats the clean pass's.
+        statistics: Passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
+
+    Raises:
+        ValueError: alpha lies outside [0, 1], or a word is not among those allowed.
+
+    Example:
+        >>> from adv_lightning import FGSM
+        >>> Mixed(FGSM(eps=0.25), alpha=0.5).alpha
+        0.5
+    """
+
+    def __init__(
+        self,
+        attack: Attack | None,
+        alpha: float = 0.5,
+        crafting: Crafting = "train",
+        masks: Masks = "fresh",
+        statistics: Statistics = "both",
+    ) -> None:
+        super().__init__()
+        check_range("alpha", alpha, 0, 1)
+        self.attack = attack
+        self.alpha = alpha
+        self.passes = Passes(crafting, masks, statistics)
+        self.sites: Sites = Sites()
+
+    crafting = property(lambda self: self.passes.crafting)
+    masks = property(lambda self: self.passes.masks)
+    statistics = property(lambda self: self.passes.statistics)
+
+    def craft(self, learner: Learner, x: Tensor, y: Tensor) -> Tensor:
+        """Craft in the mode that `crafting` says. The learner itself stays in its mode, which tells an attack to draw
+        its random start anew in training.
+        """
+        with ExitStack() as stack:
+            if self.passes.crafting == "eval" and isinstance(learner, nn.Module):
+                for child in learner.children():
+                    stack.enter_context(eval_mode(child))
+            return super().craft(learner, x, y)
+
+    def loss(self, learner: Learner, x: Tensor, x_adv: Tensor, y: Tensor) -> Objective:
+        """Return the objective with inputs that are crafted already."""
+        return self._mixed(learner, x, y, [InputSite(Crafted(x_adv)), *self.sites.layers])
+
+    def objective(self, learner: Learner, x: Tensor, y: Tensor) -> Objective:
+        return self._mixed(learner, x, y, self.sites_of(learner, x, y))
+
+    def sites_of(self, learner: Learner, x: Tensor, y: Tensor) -> list[PerturbationSite]:
+        """Return all places that this step perturbs: the input, by its rule or the attack, then those inside."""
+        if not self.sites.perturb_input:
+            return list(self.sites.layers)
+        rule = self.sites.input_rule
+        if rule is None and self.attack is not None and self.alpha < 1:
+            rule = self.attack if isinstance(self.attack, SingleStepAttack) else Crafted(self.craft(learner, x, y))
+        return [InputSite(rule), *self.sites.layers]
+
+    def _mixed(self, learner: Learner, x: Tensor, y: Tensor, sites: list[PerturbationSite]) -> Objective:
+        assert isinstance(learner, nn.Module)
+        return adversarial_objective(
+            learner, x, y, loss_fn=learner.loss, sites=sites, alpha=self.alpha, passes=self.passes
+        )

@@ -1,0 +1,548 @@
+"""Checks for masked gradients: on rows made by hand in every outcome, and on nets with and without masked gradients."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+
+from adv_lightning.attacks import (
+    FGSM,
+    PGD,
+    Attack,
+    GaussianNoise,
+    MemberAttack,
+    Rotation,
+    ScaledGradient,
+    SignNoise,
+    TargetedFGSM,
+    UniformNoise,
+    input_gradient,
+)
+from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
+from adv_lightning.losses import SoftmaxLoss
+from adv_lightning.metrics import wilson_interval
+
+NAMES = ["PGD against FGSM", "more steps", "large eps", "growing eps", "transfer and noise", "label leaking"]
+BOX = (0.0, 1.0)
+
+
+def row(attack: Attack | dict[str, Any] | None, error: float, n: int = 1000) -> dict[str, Any]:
+    config = attack.config() if isinstance(attack, Attack) else attack
+    interval = list(wilson_interval(round(error * n), n))
+    name = "clean" if config is None else config["class_path"]
+    return {"name": name, "attack": config, "error": error if n else math.nan, "interval": interval, "n": n}
+
+
+def clean(error: float, n: int = 1000) -> dict[str, Any]:
+    return row(None, error, n)
+
+
+def transferred(attack: Attack) -> dict[str, Any]:
+    arguments = {"checkpoint": "other.ckpt", "attack": attack.config()}
+    return {"class_path": "adv_lightning.evaluation.transferred.Transferred", "init_args": arguments}
+
+
+def elsewhere(attack: Attack) -> dict[str, Any]:
+    """A class of the same name in a package of the user's own."""
+    return attack.config() | {"class_path": f"mypackage.{type(attack).__name__}"}
+
+
+def found(name: str, *rows: dict[str, Any], **kwargs: Any) -> Check:
+    (check,) = [check for check in masking_checks(rows, **kwargs) if check.name == name]
+    return check
+
+
+def outcomes(*rows: dict[str, Any], **kwargs: Any) -> dict[str, str]:
+    return {check.name: check.outcome for check in masking_checks(rows, **kwargs)}
+
+
+# 1 PGD against FGSM
+
+
+def test_pgd_weaker_than_fgsm_is_masked_and_the_words_say_by_how_much() -> None:
+    check = found("PGD against FGSM", row(FGSM(0.25), 0.81), row(PGD(0.25), 0.68))
+    assert check.outcome == "masked"
+    assert check.words == (
+        "PGD is weaker than FGSM, which is but one such step: an error of 68.00% [65.04%, 70.82%] under "
+        "PGD(eps=0.25, steps=40, step_size=0.025), n=1000, against 81.00% [78.45%, 83.31%] under "
+        "FGSM(eps=0.25), n=1000."
+    )
+
+
+@pytest.mark.parametrize("error", [0.9, 0.81, 0.78])
+def test_pgd_that_is_stronger_or_equal_or_within_the_margin_passes(error: float) -> None:
+    check = found("PGD against FGSM", row(FGSM(0.25), 0.81), row(PGD(0.25), error))
+    assert check.outcome == "passed"
+    assert f"{error:.2%}" in check.words
+    assert "81.00% [78.45%, 83.31%] under FGSM(eps=0.25), n=1000" in check.words
+
+
+@pytest.mark.parametrize(
+    "pgd",
+    [
+        PGD(0.3),
+        PGD(0.25, bounds=BOX),
+        PGD(0.25, steps=10),  # from a random start, it cannot reach the corner that FGSM steps to
+        PGD(0.25, steps=9, random_start=False),
+        MemberAttack(PGD(0.25)),
+        transferred(PGD(0.25)),
+        elsewhere(PGD(0.25)),
+    ],
+)
+def test_what_cannot_be_held_against_fgsm_is_not(pgd: Attack | dict[str, Any]) -> None:
+    assert found("PGD against FGSM", row(FGSM(0.25), 0.81), row(pgd, 0.1)).outcome == "not run"
+
+
+@pytest.mark.parametrize(
+    "pgd",
+    [
+        PGD(0.25, steps=20),
+        PGD(0.25, steps=10, random_start=False),
+        PGD(0.25, step_size=0.05, steps=10, seed=7),
+        PGD(0.25, restarts=3),
+    ],
+)
+def test_every_pgd_that_can_cross_its_ball_is_held_against_fgsm(pgd: PGD) -> None:
+    assert found("PGD against FGSM", row(FGSM(0.25), 0.81), row(pgd, 0.1)).outcome == "masked"
+
+
+@pytest.mark.parametrize("eps", [0.11, 0.23, 0.3, 0.46])
+def test_rounding_does_not_shorten_a_walk(eps: float) -> None:
+    assert found("PGD against FGSM", row(FGSM(eps), 0.81), row(PGD(eps, steps=20), 0.1)).outcome == "masked"
+
+
+def test_the_strongest_pgd_answers_for_all() -> None:
+    rows = [row(FGSM(0.25), 0.81), row(PGD(0.25, steps=20, seed=1), 0.6), row(PGD(0.25, seed=2), 0.9)]
+    assert found("PGD against FGSM", *rows).outcome == "passed"
+    assert "90.00%" in found("PGD against FGSM", *rows).words
+
+
+def test_the_worst_of_several_eps_is_reported() -> None:
+    rows = [row(FGSM(eps), 0.5) for eps in (0.1, 0.2, 0.3)]
+    rows += [row(PGD(0.1), 0.6), row(PGD(0.2), 0.2), row(PGD(0.3), 0.4)]
+    check = found("PGD against FGSM", *rows)
+    assert check.outcome == "masked"
+    assert "20.00%" in check.words
+    assert "FGSM(eps=0.2)" in check.words
+
+
+def test_eps_and_bounds_are_compared_as_numbers() -> None:
+    fgsm, pgd = FGSM(0.3, BOX).config(), PGD("3/10", bounds=(0, 1)).config()
+    fgsm["init_args"] |= {"eps": 0.1 + 0.2, "bounds": [0, 1]}
+    assert fgsm["init_args"]["eps"] != pgd["init_args"]["eps"]
+    assert found("PGD against FGSM", row(fgsm, 0.8), row(pgd, 0.1)).outcome == "masked"
+
+
+def test_a_row_without_every_argument_has_the_defaults() -> None:
+    pgd = {"class_path": "adv_lightning.PGD", "init_args": {"eps": 0.25}}
+    assert found("PGD against FGSM", row(FGSM(0.25), 0.8), row(pgd, 0.1)).outcome == "masked"
+
+
+# Rows of different n
+
+
+def test_on_other_examples_it_is_a_caution() -> None:
+    check = found("PGD against FGSM", row(FGSM(0.25), 0.81, 10_000), row(PGD(0.25), 0.6))
+    assert check.outcome == "caution"
+    assert "though not on the same examples" in check.words
+    assert "n=10000" in check.words
+
+
+def test_on_other_examples_too_it_is_masked() -> None:
+    rows = [row(FGSM(0.25), 0.81, 10_000), row(FGSM(0.25), 0.81), row(PGD(0.25), 0.6)]
+    assert found("PGD against FGSM", *rows).outcome == "masked"
+
+
+def test_of_weak_ones_that_on_the_same_examples_is_named() -> None:
+    check = found("PGD against FGSM", row(FGSM(0.25), 0.8), row(PGD(0.25), 0.5), row(PGD(0.25), 0.6, 10_000))
+    assert check.outcome == "masked"
+    assert "50.00%" in check.words
+
+
+def test_a_wide_gap_between_few_examples_does_not_hide_a_narrow_one_between_many() -> None:
+    few, many = (FGSM(0.1), PGD(0.1)), (FGSM(0.2), PGD(0.2))
+    rows = [row(few[0], 0.8, 10), row(few[1], 0.5, 10), row(many[0], 0.8), row(many[1], 0.6)]
+    check = found("PGD against FGSM", *rows)
+    assert check.outcome == "masked"
+    assert "60.00%" in check.words
+
+
+def test_strength_on_other_examples_is_strength() -> None:
+    rows = [row(FGSM(0.25), 0.18, 10_000), row(transferred(FGSM(0.25)), 0.4, 10_000), row(PGD(0.25), 0.98)]
+    assert found("transfer and noise", *rows).outcome == "passed"
+
+
+def test_few_examples_prove_nothing() -> None:
+    assert found("PGD against FGSM", row(FGSM(0.25), 0.8, 10), row(PGD(0.25), 0.5, 10)).outcome == "passed"
+
+
+# 2 more steps
+
+
+def test_more_steps_that_are_weaker_are_masked() -> None:
+    check = found("more steps", row(PGD(0.1, steps=10), 0.6), row(PGD(0.1, steps=40), 0.4))
+    assert check.outcome == "masked"
+    assert "40.00% [37.01%, 43.07%] under PGD(eps=0.1, steps=40" in check.words
+    assert "against 60.00%" in check.words
+
+
+@pytest.mark.parametrize("error", [0.58, 0.6, 0.8])
+def test_more_steps_that_are_no_weaker_pass(error: float) -> None:
+    assert found("more steps", row(PGD(0.1, steps=10), 0.6), row(PGD(0.1, steps=40), error)).outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "longer",
+    [
+        PGD(0.2, steps=40),
+        PGD(0.1, steps=40, bounds=BOX),
+        PGD(0.1, steps=10, seed=1),
+        PGD(0.1, steps=40, random_start=False),
+        PGD(0.1, steps=40, step_size=0.05),  # longer steps may overshoot
+        PGD(0.1, steps=40, step_size=0.001),  # shorter ones may not arrive
+        MemberAttack(PGD(0.1, steps=40)),
+        elsewhere(PGD(0.1, steps=40)),
+    ],
+)
+def test_walks_that_differ_in_more_than_steps_are_not_compared(longer: Attack | dict[str, Any]) -> None:
+    short = row(PGD(0.1, steps=10), 0.6)
+    assert found("more steps", short, row(longer, 0.1)).outcome == "not run"
+
+
+def test_fewer_restarts_excuse_the_longer_walk() -> None:
+    short, long = PGD(0.1, steps=10, restarts=5), PGD(0.1, steps=40)
+    assert found("more steps", row(short, 0.6), row(long, 0.1)).outcome == "not run"
+    short, long = PGD(0.1, steps=10), PGD(0.1, steps=40, restarts=5)
+    assert found("more steps", row(short, 0.6), row(long, 0.1)).outcome == "masked"
+
+
+def test_seeds_and_shorter_steps_are_no_excuse() -> None:
+    short, long = PGD(0.1, steps=10, step_size=0.025), PGD(0.1, steps=40, step_size=0.01, seed=3)
+    assert found("more steps", row(short, 0.6), row(long, 0.1)).outcome == "masked"
+
+
+# 3 large eps
+
+
+@pytest.mark.parametrize(("error", "outcome"), [(0.9, "masked"), (0.94, "passed"), (0.95, "passed"), (1.0, "passed")])
+@pytest.mark.parametrize("bounds", [None, BOX])
+def test_at_half_the_range_nearly_all_must_fail(error: float, outcome: str, bounds: Any) -> None:
+    check = found("large eps", row(PGD(0.5, bounds=bounds), error))
+    assert check.outcome == outcome
+    assert f"{error:.2%} [" in check.words
+    assert "n=1000" in check.words
+
+
+@pytest.mark.parametrize("pgd", [PGD(0.25), PGD(0.5, bounds=(-1, 1)), PGD(0.5, steps=10), FGSM(0.5)])
+def test_smaller_eps_and_shorter_walks_may_leave_some(pgd: Attack) -> None:
+    assert found("large eps", row(pgd, 0.1)).outcome == "not run"
+
+
+def test_what_is_large_can_be_said() -> None:
+    assert found("large eps", row(PGD(0.25), 0.1), large_eps=0.25).outcome == "masked"
+    assert found("large eps", row(PGD(1.0, bounds=(-1, 1)), 0.1)).outcome == "masked"
+    assert found("large eps", row(PGD(1.0), 0.1), large_eps=math.inf).outcome == "not run"
+
+
+def test_the_strongest_at_each_large_eps_counts() -> None:
+    rows = [row(PGD(0.5, steps=20), 0.9), row(PGD(0.5), 1.0)]
+    assert found("large eps", *rows).outcome == "passed"
+    assert found("large eps", *rows, row(PGD(0.6), 0.9)).outcome == "masked"
+
+
+# 4 growing eps
+
+
+def test_fgsm_weaker_at_a_larger_eps_is_a_caution() -> None:
+    check = found("growing eps", row(FGSM(0.3), 0.1), row(FGSM(0.05), 0.2), row(FGSM(0.1), 0.4))
+    assert check.outcome == "caution"
+    assert "10.00% [8.29%, 12.02%] under FGSM(eps=0.3), n=1000, against 40.00%" in check.words
+    assert "do not trust it on this net" in check.words
+
+
+@pytest.mark.parametrize("error", [0.38, 0.4, 0.9])
+def test_fgsm_no_weaker_at_a_larger_eps_passes(error: float) -> None:
+    assert found("growing eps", row(FGSM(0.1), 0.4), row(FGSM(0.3), error)).outcome == "passed"
+
+
+def test_one_eps_does_not_grow() -> None:
+    assert found("growing eps", row(FGSM(0.1), 0.4), row(FGSM(0.3, BOX), 0.1)).outcome == "not run"
+    assert found("growing eps", row(FGSM(0.1), 0.4), row(FGSM(0.1), 0.1, 100)).outcome == "not run"
+
+
+# 5 transfer and noise
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SignNoise(0.1),
+        UniformNoise(0.1),
+        transferred(FGSM(0.1)),
+        transferred(PGD(0.1, steps=3)),
+        MemberAttack(FGSM(0.1)),
+    ],
+)
+@pytest.mark.parametrize("white", [FGSM(0.1), PGD(0.1)])
+def test_what_needs_no_gradient_of_the_net_must_not_be_stronger(white: Attack, other: Any) -> None:
+    name = "transfer and noise"
+    assert found(name, row(white, 0.2), row(other, 0.4)).outcome == "masked"
+    assert "20.00% [17.64%, 22.59%]" in found(name, row(white, 0.2), row(other, 0.4)).words
+    for error in (0.1, 0.2, 0.23):
+        assert found(name, row(white, 0.2), row(other, error)).outcome == "passed"
+
+
+def test_the_stronger_of_fgsm_and_pgd_answers() -> None:
+    noise = row(SignNoise(0.1), 0.5)
+    assert found("transfer and noise", noise, row(FGSM(0.1), 0.2), row(PGD(0.1), 0.9)).outcome == "passed"
+    assert found("transfer and noise", noise, row(FGSM(0.1), 0.9), row(PGD(0.1), 0.2)).outcome == "passed"
+    assert found("transfer and noise", noise, row(FGSM(0.1), 0.3), row(PGD(0.1), 0.2)).outcome == "masked"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        SignNoise(0.2),
+        SignNoise(0.1, BOX),
+        GaussianNoise(0.1),
+        ScaledGradient(0.1),
+        transferred(FGSM(0.2)),
+        transferred(FGSM(0.1, BOX)),
+        transferred(ScaledGradient(0.1)),
+        MemberAttack(Rotation(0.1)),
+        elsewhere(SignNoise(0.1)),
+    ],
+)
+def test_other_balls_and_norms_are_not_compared(other: Any) -> None:
+    assert found("transfer and noise", row(FGSM(0.1), 0.2), row(other, 0.9)).outcome == "not run"
+
+
+def test_a_walk_too_short_to_cross_may_be_weaker_than_noise() -> None:
+    assert found("transfer and noise", row(PGD(0.1, steps=5), 0.2), row(SignNoise(0.1), 0.9)).outcome == "not run"
+
+
+# 6 label leaking
+
+
+@pytest.mark.parametrize(
+    "attack", [FGSM(0.1), PGD(0.1, steps=2), ScaledGradient(1.0), Rotation(0.1), transferred(FGSM(0.1))]
+)
+def test_less_error_under_attack_than_without_is_a_caution(attack: Any) -> None:
+    check = found("label leaking", clean(0.1), row(attack, 0.02))
+    assert check.outcome == "caution"
+    assert "label leaking" in check.words
+    assert "2.00% [1.30%, 3.07%] under" in check.words
+    assert "against 10.00% [8.29%, 12.02%] on clean examples, n=1000" in check.words
+    for error in (0.08, 0.1, 0.5):
+        assert found("label leaking", clean(0.1), row(attack, error)).outcome == "passed"
+
+
+@pytest.mark.parametrize(
+    "attack", [SignNoise(0.1), GaussianNoise(0.1), TargetedFGSM(0.1, 3), transferred(UniformNoise(0.1))]
+)
+def test_what_does_not_know_the_label_cannot_betray_it(attack: Any) -> None:
+    assert found("label leaking", clean(0.5), row(attack, 0.1)).outcome == "not run"
+
+
+def test_clean_examples_of_the_same_number_are_taken_where_there_are_any() -> None:
+    attacked = row(FGSM(0.1), 0.1)
+    assert found("label leaking", clean(0.3, 10_000), clean(0.1), attacked).outcome == "passed"
+    assert found("label leaking", clean(0.1, 10_000), clean(0.3), attacked).outcome == "caution"
+    assert "though not on the same" in found("label leaking", clean(0.3, 10_000), attacked).words
+
+
+# 7 zero gradients
+
+
+@pytest.mark.parametrize(
+    ("count", "outcome"), [(0, "passed"), (50, "passed"), (60, "passed"), (80, "masked"), (1000, "masked")]
+)
+def test_zero_gradients_are_counted(count: int, outcome: str) -> None:
+    low, high = wilson_interval(count, 1000)
+    check = found("zero gradients", zero_gradients=(count, 1000))
+    assert check.outcome == outcome
+    assert f"{count / 1000:.2%} [{low:.2%}, {high:.2%}], n=1000" in check.words
+
+
+# All checks
+
+
+def healthy() -> list[dict[str, Any]]:
+    return [
+        clean(0.01),
+        row(FGSM(0.1), 0.5),
+        row(FGSM(0.25), 0.9),
+        row(PGD(0.25, steps=20), 0.97),
+        row(PGD(0.25), 0.98),
+        row(PGD(0.5), 1.0),
+        row(SignNoise(0.25), 0.05),
+        row(transferred(FGSM(0.25)), 0.4),
+    ]
+
+
+def test_a_net_without_masked_gradients_passes_every_check() -> None:
+    checks = masking_checks(healthy(), (0, 1000))
+    assert [check.name for check in checks] == [*NAMES, "zero gradients"]
+    assert {check.outcome for check in checks} == {"passed"}
+    assert verdict(checks) == "No sign of masked gradients in 7 checks."
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    rows = healthy()
+    assert masking_checks(rows[::-1]) == masking_checks(rows)
+
+
+def test_equal_errors_raise_nothing() -> None:
+    rows = [one | {"error": 0.97, "interval": list(wilson_interval(970, 1000))} for one in healthy()]
+    assert set(outcomes(*rows, zero_gradients=(50, 1000)).values()) == {"passed"}
+
+
+def test_touching_intervals_raise_nothing() -> None:
+    low, high = row(PGD(0.25), 0.4), row(FGSM(0.25), 0.5)
+    high["interval"][0] = low["interval"][1]
+    assert found("PGD against FGSM", low, high).outcome == "passed"
+    high["interval"][0] += 1e-12
+    assert found("PGD against FGSM", low, high).outcome == "masked"
+
+
+def test_without_rows_nothing_is_run_and_each_check_says_what_is_missing() -> None:
+    checks = {check.name: check for check in masking_checks([])}
+    assert {check.outcome for check in checks.values()} == {"not run"}
+    for name, kinds in zip(
+        NAMES, ["FGSM PGD", "PGD", "PGD", "FGSM", "FGSM transfer noise", "clean attack"], strict=True
+    ):
+        assert all(kind in checks[name].words for kind in kinds.split()), name
+
+
+def test_only_what_is_missing_is_named_as_missing() -> None:
+    assert found("PGD against FGSM", row(PGD(0.1), 0.5)).words == "There is no row of FGSM."
+    assert found("label leaking", row(FGSM(0.1), 0.5)).words == "There is no row of clean examples."
+    words = found("PGD against FGSM", row(PGD(0.1), 0.5), row(FGSM(0.2), 0.5)).words
+    assert words.startswith("There are rows of FGSM and of PGD")
+    assert words.endswith("but none of both at one eps and with the same bounds.")
+    words = found("transfer and noise", row(FGSM(0.1), 0.5), row(transferred(ScaledGradient(0.1)), 0.5)).words
+    assert words == "There is no row of transfer or noise in the max norm."
+
+
+def test_rows_of_nothing_are_passed_over() -> None:
+    rubbish = clean(0.9) | {"name": "rubbish", "rubbish": {"threshold": 0.5}}
+    worst = clean(0.99) | {"name": "worst case", "worst_of": ["FGSM"]}
+    empty, still = row(PGD(0.25), 0.0, n=0), [row(FGSM(0.0), 0.1), row(PGD(0.0), 0.1), row(SignNoise(0.0), 0.9)]
+    rows = [rubbish, worst, empty, *still, row(FGSM(0.25), 0.5)]
+    assert set(outcomes(*rows, zero_gradients=(0, 0)).values()) == {"not run"}
+
+
+def test_words_are_one_sentence_each() -> None:
+    checks = [*masking_checks(healthy(), (0, 1000)), *masking_checks([])]
+    for check in checks:
+        assert check.words.endswith(".")
+        assert not re.search(r"[.!?] [A-Z]", check.words), check.words
+        assert check.outcome == "not run" or len(re.findall(r"\d+\.\d\d%", check.words)) in (3, 6), check.words
+
+
+def some(*outcomes: Any) -> list[Check]:
+    names = ("more steps", "label leaking", "large eps")
+    return [Check(name, outcome, "Words.") for name, outcome in zip(names, outcomes, strict=False)]
+
+
+@pytest.mark.parametrize(
+    ("checks", "words"),
+    [
+        (some("passed", "passed"), "No sign of masked gradients in 2 checks."),
+        (some("passed", "not run", "not run"), "No sign of masked gradients in 1 check; 2 not run."),
+        (some("passed", "caution"), "No sign of masked gradients in 1 check. Caution: label leaking."),
+        (some("masked", "passed", "masked"), "Masked gradients: more steps, large eps (2 of 3 checks)."),
+        (
+            some("masked", "caution", "not run"),
+            "Masked gradients: more steps (1 of 3 checks; 1 not run). Caution: label leaking.",
+        ),
+        (
+            some("not run", "passed"),
+            "It is not known whether gradients are masked: no check of attacks has passed; 1 not run.",
+        ),
+        (
+            some("not run", "caution"),
+            "It is not known whether gradients are masked: no check of attacks has passed; 1 not run. "
+            "Caution: label leaking.",
+        ),
+    ],
+)
+def test_the_verdict_names_what_was_found(checks: list[Check], words: str) -> None:
+    assert verdict(checks) == words
+
+
+# Real nets
+
+
+class Times(nn.Module):
+    """Multiplies its input."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[nn.Sequential, Tensor, Tensor]:
+    """A net trained on digits, pixels in [0, 1], with its data."""
+    x, y = load_digits(return_X_y=True)
+    x, y = torch.from_numpy(x).float() / 16, torch.from_numpy(y)
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(x), y).backward()
+        optimizer.step()
+    return net.eval(), x, y
+
+
+def error(net: nn.Module, x: Tensor, y: Tensor) -> float:
+    return (net(x).argmax(1) != y).double().mean().item()
+
+
+def judged(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> list[Check]:
+    attacks = [FGSM(eps / 2), FGSM(eps), PGD(eps, steps=5), PGD(eps, steps=20), PGD(0.5), SignNoise(eps)]
+    rows = [clean(error(net, x, y), len(x))]
+    rows += [row(attack, error(net, attack(net, x, y, loss_fn=SoftmaxLoss()), y), len(x)) for attack in attacks]
+    zero = ~input_gradient(net, x, y, loss_fn=SoftmaxLoss()).grad.any(dim=1)
+    return masking_checks(rows, (int(zero.sum()), len(x)))
+
+
+def test_an_ordinary_net_shows_no_sign(digits: tuple[nn.Sequential, Tensor, Tensor]) -> None:
+    checks = judged(*digits, eps=0.1)
+    assert verdict(checks) == "No sign of masked gradients in 7 checks."
+
+
+def test_a_linear_net_shows_no_sign_though_a_short_walk_is_weaker_than_fgsm() -> None:
+    # FGSM is the worst case of a linear net, which five steps from a random start do not reach.
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(5000, 64, generator=generator)
+    net = nn.Linear(64, 2, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.randn(2, 64, generator=generator))
+        y = net(x - 0.5).argmax(1)
+        net.bias = nn.Parameter(-net.weight.sum(1) / 2)
+    eps, attacks = 0.03, [FGSM(0.03), PGD(0.03, steps=5)]
+    rows = [row(attack, error(net, attack(net, x, y, loss_fn=SoftmaxLoss()), y), len(x)) for attack in attacks]
+    assert rows[1]["interval"][1] < rows[0]["interval"][0]
+    assert found("PGD against FGSM", *rows).outcome == "not run"
+    assert {check.outcome for check in judged(net, x, y, eps)} == {"passed"}
+
+
+def test_saturation_is_found(digits: tuple[nn.Sequential, Tensor, Tensor]) -> None:
+    net, x, y = digits
+    # The classes predicted are the same, but the softmax is flat in float32.
+    checks = {check.name: check for check in judged(nn.Sequential(net, Times(1000)), x, y, eps=0.1)}
+    assert checks["zero gradients"].outcome == "masked"
+    assert checks["large eps"].outcome == "masked"
+    assert verdict(list(checks.values())).startswith("Masked gradients: ")
