@@ -1,4 +1,7 @@
-"""What J is, and what the probabilities and the predicted class of its logits are."""
+"""Losses, and what each makes of logits and labels.
+
+Length: every loss, and the checks of logits and labels that they share.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+__all__ = ["LogisticLoss", "Loss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss", "adversarial_logistic"]
+
 
 class Loss(nn.Module):
-    """J of logits and targets, with the probabilities that its logits mean. Base class of every loss."""
+    """Base class of every loss: J(logits, targets), and the probabilities that the logits stand for."""
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss over the batch, a scalar."""
@@ -26,21 +31,21 @@ class Loss(nn.Module):
         return logits.argmax(dim=-1)
 
     def no_class(self, logits: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of inputs that are of no class at all."""
+        """Return the mean loss, a scalar, of inputs that belong to no class."""
         raise NotImplementedError(f"{type(self).__name__} must define no_class(logits) to be trained on rubbish")
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        """Refuse targets that do not suit the logits, by their values too; done once an epoch, as it asks the device.
+        """Check that targets fit the logits, including their values. Called once an epoch: it waits for the device.
 
         Raises:
-            ValueError: they do not. A loss that does not define this refuses nothing.
+            ValueError: targets do not fit. A loss that does not override this accepts everything.
         """
 
     __call__: Callable[..., Tensor]
 
 
-class _LogitEach(Loss):
-    """A loss of K >= 2 classes with a logit for each."""
+class _MulticlassLoss(Loss):
+    """A loss with one logit for each of K >= 2 classes."""
 
     def predict(self, logits: Tensor) -> Tensor:
         _check_classes(logits)
@@ -50,7 +55,7 @@ class _LogitEach(Loss):
         _check_shapes(logits, y)
         _check_range(y, logits.shape[1])
 
-    def _present(self, logits: Tensor, y: Tensor) -> Tensor:
+    def _one_hot(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return 1 for each target's class and 0 for the others, int64 [B, K]."""
         _check_shapes(logits, y)
         try:
@@ -60,11 +65,11 @@ class _LogitEach(Loss):
             raise
 
 
-class SoftmaxLoss(_LogitEach):
+class SoftmaxLoss(_MulticlassLoss):
     """Cross-entropy of a softmax over K classes: logits [B, K], targets int64 [B]."""
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        _check_shapes(logits, y)  # class probabilities, which cross_entropy would take, cannot be judged
+        _check_shapes(logits, y)  # cross_entropy accepts class probabilities as targets; the metrics do not
         try:
             return F.cross_entropy(logits, y)
         except IndexError:
@@ -75,12 +80,12 @@ class SoftmaxLoss(_LogitEach):
         return logits.softmax(dim=-1)
 
     def no_class(self, logits: Tensor) -> Tensor:
-        """Return the cross-entropy of the uniform distribution over classes, its mean over the batch."""
+        """Return the cross-entropy with the uniform distribution over classes as target, the mean over the batch."""
         return -logits.log_softmax(dim=-1).mean()
 
 
 class CallableLoss(SoftmaxLoss):
-    """Any (logits, y) -> mean loss, whose logits are read as those of a softmax."""
+    """Any function (logits, y) -> mean loss. Its logits are read as those of a softmax."""
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -93,15 +98,15 @@ class CallableLoss(SoftmaxLoss):
         return self.function(logits, y)
 
 
-class SigmoidLoss(_LogitEach):
+class SigmoidLoss(_MulticlassLoss):
     """Independent sigmoids over K classes: logits [B, K], targets int64 [B].
 
-    The sum over classes of binary cross-entropies, of which the target's says "present" and every other's "absent".
-    The probabilities do not sum to 1; confidence is the largest of them (Goodfellow et al. 2015, appendix A).
+    The sum over classes of binary cross-entropies, with the target's class present and all others absent. The
+    probabilities do not sum to 1; confidence is the largest of them (Goodfellow et al. 2015, appendix A).
     """
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        present = self._present(logits, y).to(logits.dtype)
+        present = self._one_hot(logits, y).to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, present, reduction="none").sum(dim=1).mean()
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -111,19 +116,19 @@ class SigmoidLoss(_LogitEach):
         return F.softplus(logits).sum(dim=1).mean()
 
 
-class RBFLoss(_LogitEach):
+class RBFLoss(_MulticlassLoss):
     """Independent probabilities exp(-q), q >= 0, of K classes: logits -q [B, K], targets int64 [B].
 
-    The sum over classes of binary cross-entropies: q of the target, -log(1 - exp(-q)) of every other, where q counts
-    as 2^-15 if it is less, so that the loss and its gradient stay finite. The probabilities do not sum to 1;
+    The sum over classes of binary cross-entropies: q for the target's class, -log(1 - exp(-q)) for the others. There
+    a q below 2^-15 counts as 2^-15, so that loss and gradient stay finite. The probabilities do not sum to 1;
     confidence is the largest of them (Goodfellow et al. 2015, section 7).
 
     Raises:
-        ValueError: a logit is above 0. Only looked for on the CPU; elsewhere the loss is then NaN.
+        ValueError: a logit is above 0. Checked on the CPU only; elsewhere the loss is NaN.
     """
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        present = self._present(logits, y).bool()
+        present = self._one_hot(logits, y).bool()
         q = self._distance(logits)
         return torch.where(present, q, -_log1mexp(q)).sum(dim=1).mean()
 
@@ -137,7 +142,7 @@ class RBFLoss(_LogitEach):
         """Return q, [B, K], in float32 at least; NaN where it is negative."""
         if logits.device.type == "cpu" and (logits > 0).any():
             raise ValueError(
-                f"RBFLoss: a logit is {logits.max().item():.4g}, and exp(logit) is to be a probability: "
+                f"RBFLoss: a logit is {logits.max().item():.4g}, but exp(logit) must be a probability: "
                 "use a backbone whose logits are at most 0, such as ShallowRBF"
             )
         q = -logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -145,56 +150,59 @@ class RBFLoss(_LogitEach):
 
 
 def _log1mexp(q: Tensor) -> Tensor:
-    """Return log(1 - exp(-q)) for q >= 2^-15, exact near and far, and its value there for less."""
+    """Return log(1 - exp(-q)), accurate for small and large q; below 2^-15 its value at 2^-15."""
     q = q.clamp(min=2**-15)  # where the gradient, 1 / q, still fits float16
     return torch.where(q < math.log(2), torch.log(-torch.expm1(-q)), torch.log1p(-torch.exp(-q)))
 
 
 class LogisticLoss(Loss):
-    """Logistic regression: one logit an example, [B] or [B, 1], targets int64 [B], 0 or 1.
+    """Logistic regression: one logit per example, [B] or [B, 1], targets int64 [B], 0 or 1.
 
-    The mean of softplus(-s * logit), s = -1 for class 0 and 1 for class 1 (Goodfellow et al. 2015, section 5). The
-    probabilities are those of both classes, [B, 2].
+    The mean of softplus(-s * logit), with s = -1 for class 0 and 1 for class 1 (Goodfellow et al. 2015, section 5).
+    The probabilities are those of both classes, [B, 2].
 
     Raises:
-        ValueError: there is another number of logits than targets, or a target is neither 0 nor 1. The latter is only
-            looked for on the CPU; elsewhere the loss is then NaN, for asking would wait for the device.
+        ValueError: the numbers of logits and targets differ, or a target is neither 0 nor 1. Values are checked on
+            the CPU only, because a check would wait for the device; elsewhere the loss is NaN.
     """
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
-        logit = _single(logits)
+        logit = _single_logit(logits)
         if logit.shape != y.shape:
-            raise ValueError(f"LogisticLoss: logits of shape {list(logits.shape)} and targets of {list(y.shape)}")
-        return F.binary_cross_entropy_with_logits(logit, _binary(y).to(logit.dtype))
+            raise ValueError(
+                f"LogisticLoss: logits have the shape {list(logits.shape)} and targets {list(y.shape)}: "
+                f"give one target per logit, int64 [{len(logit)}]"
+            )
+        return F.binary_cross_entropy_with_logits(logit, _binary_targets(y).to(logit.dtype))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        logit = _single(logits)
+        logit = _single_logit(logits)
         return torch.stack([-logit, logit], dim=1).sigmoid()
 
     def predict(self, logits: Tensor) -> Tensor:
-        return (_single(logits) > 0).long()
+        return (_single_logit(logits) > 0).long()
 
     def check(self, logits: Tensor, y: Tensor) -> None:
-        _check_labels(y, len(_single(logits)))
-        _binary(y)
+        _check_labels(y, len(_single_logit(logits)))
+        _binary_targets(y)
 
     def no_class(self, logits: Tensor) -> Tensor:
-        """Return the cross-entropy of even odds, its mean over the batch."""
-        logit = _single(logits)
+        """Return the cross-entropy with probability 1/2 as target, the mean over the batch."""
+        logit = _single_logit(logits)
         return F.binary_cross_entropy_with_logits(logit, torch.full_like(logit, 0.5))
 
 
 def adversarial_logistic(weight: Tensor, bias: Tensor | float, x: Tensor, y: Tensor, eps: float) -> Tensor:
     """Logistic loss under FGSM in closed form: the mean of softplus(eps * |w|_1 - s (w.x + b)).
 
-    It is the `LogisticLoss` of logit w.x + b at x + eps * sign(dJ/dx), not clipped, which is the most damaging point
-    of the max-norm ball. Section 5 of Goodfellow et al. (2015) prints softplus(s (eps * |w|_1 - w.x - b)), which is
-    right for s = 1; for s = -1 it rewards the adversary.
+    It equals `LogisticLoss` of the logit w.x + b at x + eps * sign(dJ/dx), not clipped, the worst point of the
+    max-norm ball. Section 5 of Goodfellow et al. (2015) prints softplus(s (eps * |w|_1 - w.x - b)), which is right
+    for s = 1; for s = -1 it rewards the adversary.
 
     Args:
         weight: w, [n] or [1, n].
         bias: b, a number or [1].
-        x: Inputs, [B, ...] of n elements each.
+        x: Inputs, [B, ...] with n elements each.
         y: Targets, int64 [B], 0 or 1, that is s = -1 or 1.
         eps: Size of the perturbation in the max norm.
 
@@ -204,72 +212,74 @@ def adversarial_logistic(weight: Tensor, bias: Tensor | float, x: Tensor, y: Ten
     Raises:
         ValueError: a target is neither 0 nor 1; see `LogisticLoss`.
     """
-    sign = 2 * _binary(y).to(weight.dtype) - 1
+    sign = 2 * _binary_targets(y).to(weight.dtype) - 1
     margin = sign * (x.flatten(1) @ weight.flatten() + bias) - eps * weight.abs().sum()
     return -F.logsigmoid(margin).mean()
 
 
-def _single(logits: Tensor) -> Tensor:
-    """Return one logit an example, [B]."""
-    if logits.dim() == 2 and logits.shape[1] == 1:
-        return logits.squeeze(1)
-    if logits.dim() != 1:
-        raise ValueError(
-            f"LogisticLoss: logits of shape {list(logits.shape)} are neither [B] nor [B, 1]: use a backbone with a "
-            "single logit, such as LogisticRegression, or SoftmaxLoss for a logit for each class"
-        )
-    return logits
-
-
-def _binary(y: Tensor) -> Tensor:
-    """Return targets 0 and 1 as floating point, with NaN for any other."""
-    known = (y == 0) | (y == 1)
-    if y.device.type == "cpu" and not known.all():
-        raise ValueError(
-            f"targets of a logistic loss must be 0 or 1, got {y[~known][0].item()}: choose two classes of the data, "
-            "which are then relabelled, such as data.classes: [3, 7]"
-        )
-    return torch.where(known, y.float(), math.nan)
-
-
 def as_loss(loss_fn: Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
-    """Return `loss_fn` as a `Loss`; None is the cross-entropy of a softmax."""
+    """Return `loss_fn` as a `Loss`. None means the cross-entropy of a softmax."""
     if loss_fn is None:
         return SoftmaxLoss()
     return loss_fn if isinstance(loss_fn, Loss) else CallableLoss(loss_fn)
 
 
+# Checks of logits and labels: each raises ValueError.
+
+
 def _check_classes(logits: Tensor) -> None:
-    """Raise ValueError unless logits are [B, K] of K >= 2 classes."""
+    """Check that logits are [B, K] with K >= 2."""
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(
-            f"logits of shape {list(logits.shape)} are no [B, K] of K >= 2 classes: let the backbone give a logit for "
-            "each class, use LogisticLoss where there is a single one, or write a Loss of your own that says what its "
-            "probabilities and predictions are"
+            f"logits have the shape {list(logits.shape)}, expected [B, K] with K >= 2 classes: use a backbone with one "
+            "logit per class, LogisticLoss for a single logit, or your own Loss with probabilities and predict"
         )
 
 
 def _check_shapes(logits: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless there is a label for each row of logits, [B, K]."""
+    """Check that logits are [B, K] with K >= 2, and that each row has a label."""
     _check_classes(logits)
     _check_labels(y, len(logits))
 
 
 def _check_labels(y: Tensor, number: int) -> None:
-    """Raise ValueError unless labels are int64 or uint8 [number]."""
+    """Check that labels are int64 or uint8, [number]."""
     if y.dtype not in (torch.int64, torch.uint8) or y.shape != (number,):
         raise ValueError(
-            f"labels of {y.dtype}, {list(y.shape)}, for {number} logits: give the number of each example's class, "
-            f"int64 [{number}], such as y.argmax(dim=1) of one-hot rows, or override unpack; other targets can be "
-            "trained on with a loss_fn of your own, but not judged"
+            f"labels are {y.dtype} {list(y.shape)} for {number} logits, expected class numbers, int64 [{number}]: "
+            "convert one-hot rows with y.argmax(dim=1), or override unpack. A loss_fn of your own can train on other "
+            "targets, but the error cannot be measured on them"
         )
 
 
 def _check_range(y: Tensor, classes: int) -> None:
-    """Raise ValueError unless labels are 0 to classes - 1, which waits for the device."""
+    """Check that labels are 0 to classes - 1. Waits for the device."""
     low, high = (int(end) for end in y.aminmax())
     if low < 0 or high >= classes:
         raise ValueError(
-            f"labels go from {low} to {high}, and the logits are of {classes} classes: count classes from 0 to "
-            f"{classes - 1}, or let the backbone give more logits (num_classes)"
+            f"labels range from {low} to {high}, but there are logits for {classes} classes: number the classes from "
+            f"0 to {classes - 1}, or give the backbone more logits (num_classes)"
         )
+
+
+def _single_logit(logits: Tensor) -> Tensor:
+    """Return one logit per example, [B]."""
+    if logits.dim() == 2 and logits.shape[1] == 1:
+        return logits.squeeze(1)
+    if logits.dim() != 1:
+        raise ValueError(
+            f"LogisticLoss: logits have the shape {list(logits.shape)}, expected [B] or [B, 1]: use a backbone with a "
+            "single logit, such as LogisticRegression, or SoftmaxLoss for one logit per class"
+        )
+    return logits
+
+
+def _binary_targets(y: Tensor) -> Tensor:
+    """Return targets 0 and 1 as float32, and NaN for any other."""
+    known = (y == 0) | (y == 1)
+    if y.device.type == "cpu" and not known.all():
+        raise ValueError(
+            f"targets of a logistic loss must be 0 or 1, got {y[~known][0].item()}: choose two classes of the data; "
+            "data.classes: [3, 7], for example, relabels them"
+        )
+    return torch.where(known, y.float(), math.nan)

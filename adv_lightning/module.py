@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import Attack, SingleStepAttack, input_gradient
-from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.attacks.base import Attack
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format
-from adv_lightning.methods.base import Method, inactive
-from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair
-from adv_lightning.methods.mixed import Mixed
+from adv_lightning.methods.base import Method, check_after_backward, check_unused
+from adv_lightning.methods.evaluation_step import EvaluationStep, judge
+from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair, warn_of_rounding
+from adv_lightning.methods.mixed import Mixed, chosen
 from adv_lightning.methods.objective import Crafting, Masks, Objective, Passes, Statistics
-from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.methods.sites import PerturbationSite
 from adv_lightning.metrics.running_means import TrainingMeans
 
+__all__ = ["AdversarialModule"]
+
 _SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
-_HALF = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
 
 
 class AdversarialModule(LightningModule):
@@ -38,17 +38,17 @@ class AdversarialModule(LightningModule):
     `unpack` for batches that are not (x, y), `loss` for another J, `objective` for another mixture, `penalty` for
     terms outside the attack's gradient.
 
-    Logs `train/loss`, `train/clean_loss` and `train/adv_loss` every `log_every_n_steps`, means since the last log on
-    the first process, and with the suffix `_epoch` means over the epoch and all processes; in validation `val/loss`,
-    `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples misclassified
-    under attack (not logged where there are none); in test the same under `test/`. Rates lie in [0, 1].
+    Logs in training, every `log_every_n_steps`, `train/loss`, `train/clean_loss` and `train/adv_loss`: means since the
+    last log, on the first process. With the suffix `_epoch`: means over the epoch and all processes. Logs in validation
+    `val/loss`, `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples
+    misclassified under attack (not logged if there are none). In test the same under `test/`. Rates lie in [0, 1].
 
-    Wrong inputs and labels are refused: by shape and dtype in every batch, and by value in the first of an epoch or
-    evaluation, as looking at values waits for the device. Targets of a `loss_fn` or `loss` of your own may be of any
-    kind in training.
+    Invalid inputs and labels raise an error. Shapes and dtypes are checked in every batch, values in the first batch
+    of an epoch or evaluation, since checking values waits for the device. With your own `loss_fn` or `loss`, training
+    targets may be of any kind.
 
     Args:
-        backbone: Any network that gives logits, [B, K].
+        backbone: Any network that returns logits, [B, K].
         attack: Trains the network. Null: plain training, or what `method` has.
         alpha: Weight of the clean loss, in [0, 1]; the paper used 0.5. With `attack`, `crafting`, `masks` and
             `statistics` it is the short form of `method=Mixed(attack, alpha, ...)`.
@@ -59,9 +59,9 @@ class AdversarialModule(LightningModule):
         lr_interval: Whether the scheduler steps every "epoch" or every "step" of the optimizer.
         crafting: Mode in which the training attack's gradient is taken: "train" shares the clean pass, its
             dropout mask included; "eval" takes one more forward and backward pass, with dropout off.
-        masks: "fresh" lets the adversarial pass draw its own dropout masks; "shared" repeats the clean pass's.
-        statistics: Passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
-        val_attack_samples: Attack only the first so many examples of a validation epoch. Null: all.
+        masks: "fresh" draws new dropout masks for the adversarial pass; "shared" reuses those of the clean pass.
+        statistics: Which passes update BatchNorm's running statistics: "both", or only the "clean" one.
+        val_attack_samples: Attack only this many examples of a validation epoch, the first ones. Null: all.
         val_attack_every_n_epochs: Attack only in every n-th epoch's validation.
         compiled: Compile the backbone in place, as `backbone.compile()` does; checkpoints keep their keys.
         channels_last: Hold the backbone's weights, and inputs [B, C, H, W], in torch's channels_last memory format,
@@ -71,10 +71,16 @@ class AdversarialModule(LightningModule):
         method: Training method, which brings its own attack. Null: `Mixed` of the arguments above.
 
     Raises:
-        ValueError: alpha lies outside [0, 1], a word or number is not among those allowed, or both `method` and an
-            argument of its short form are given; in the first batch, a subclass's own `objective` leaves unused what
-            a callback or the method was asked to do.
-        TypeError: the attack is no `Attack`, or the method no `Method`.
+        ValueError: alpha lies outside [0, 1], another argument has a value that is not allowed, or both `method` and
+            an argument of its short form are given; in the first batch, a subclass's own `objective` ignores what a
+            callback or the method was asked to do.
+        TypeError: the attack is not an `Attack`, or the method is not a `Method`.
+
+    Example:
+        >>> from torch import nn
+        >>> from adv_lightning import FGSM
+        >>> net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        >>> module = AdversarialModule(net, attack=FGSM(eps=0.25), alpha=0.5)
     """
 
     def __init__(
@@ -101,9 +107,6 @@ class AdversarialModule(LightningModule):
         attack = checkpoint_format.restored("attack", attack, Attack, "FGSM(eps=0.25)")
         val_attack = checkpoint_format.restored("val_attack", val_attack, Attack, "FGSM(eps=0.25)")
         method = checkpoint_format.restored("method", method, Method, "Mixed(FGSM(eps=0.25))")
-        short = Mixed(attack, alpha, crafting, masks, statistics)
-        if method is not None:
-            _refuse_both(method, short)
         check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
             check_range("val_attack_samples", val_attack_samples, 1)
@@ -114,7 +117,7 @@ class AdversarialModule(LightningModule):
         self.backbone = backbone
         self.compiled = compiled
         self.channels_last = channels_last
-        self.method = short if method is None else method
+        self.method = chosen(method, Mixed(attack, alpha, crafting, masks, statistics))
         self.loss_fn = as_loss(loss_fn)
         self.val_attack = self.method.attack if val_attack is None else val_attack
         self.optimizer_factory = optimizer
@@ -125,12 +128,11 @@ class AdversarialModule(LightningModule):
         self.predict_attacked = predict_attacked
 
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
-        self.epoch_metrics = EpochMetrics()
+        self.evaluation = EvaluationStep()
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
         self.means = TrainingMeans()
         self._seeding = BatchSeeding()
         self._asked: set[str] = set()
-        self._seen = 0
         self._save_description(method, val_attack)
 
     # What a user may override
@@ -156,18 +158,13 @@ class AdversarialModule(LightningModule):
         return self.method.objective(self, x, y)
 
     def penalty(self) -> Tensor | None:
-        """Return what is added to the objective outside the attack's gradient, a scalar; None for nothing."""
+        """Return a scalar to add to the objective, outside the attack's gradient; None adds nothing."""
         return None
 
     def setup(self, stage: str) -> None:
-        """Say where the precision rounds the perturbation."""
-        precision = str(self.trainer.precision)
-        if precision in _HALF and self.val_attack is not None:
-            rank_zero_warn(
-                f"precision {precision} holds the inputs in half precision: pixels in [0, 1], clean and under attack, "
-                f"are rounded by up to {torch.finfo(_HALF[precision]).eps / 4:.1g}, so the perturbation is not exactly "
-                f"the attack's; {precision.replace('true', 'mixed')} rounds neither"
-            )
+        """Warn where the precision rounds the perturbation."""
+        if self.val_attack is not None:
+            warn_of_rounding(str(self.trainer.precision))
 
     # Training
 
@@ -180,8 +177,8 @@ class AdversarialModule(LightningModule):
         x, y = self.unpack(batch)
         with BatchCheck(self, x, y, self.attack, self._known_loss(), first=first):
             objective = self.objective(x, y)
-        if first:
-            self._check_own_objective()
+        if first and "method" not in self._asked:
+            check_unused(self.method, type(self).__name__, passes="passes" in self._asked)
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
@@ -195,6 +192,7 @@ class AdversarialModule(LightningModule):
 
     def on_after_backward(self) -> None:
         """Let the method act on the gradients."""
+        self._asked.add("backward")
         self.method.after_backward(self)
 
     def on_train_epoch_end(self) -> None:
@@ -210,15 +208,15 @@ class AdversarialModule(LightningModule):
         trainable = [p for p in self.parameters() if p.requires_grad]
         if not trainable:
             raise ValueError(
-                "no parameter requires a gradient, so there is nothing to train. A callback such as Lightning's "
-                "BackboneFinetuning freezes all of `backbone`, which here is the whole network: freeze layers of it "
-                "with a BaseFinetuning of your own, or put the head beside it in a subclass with its own forward"
+                "no parameter requires a gradient, so there is nothing to train. Lightning's BackboneFinetuning "
+                "freezes all of `backbone`, which is the whole network here: freeze some of its layers with your own "
+                "BaseFinetuning, or keep the head outside `backbone` in a subclass with its own forward"
             )
         try:
             optimizer = self.optimizer_factory(trainable)
             scheduler = None if self.lr_scheduler_factory is None else self.lr_scheduler_factory(optimizer)
         except ValueError as error:
-            raise ValueError(f"the optimizer or its scheduler cannot be made: {error}") from error
+            raise ValueError(f"cannot build the optimizer or the scheduler: {error}") from error
         if scheduler is None:
             return optimizer
         config = {"scheduler": scheduler, "interval": self.lr_interval}
@@ -236,34 +234,34 @@ class AdversarialModule(LightningModule):
         return (self.current_epoch + 1) % self.val_attack_every_n_epochs == 0
 
     def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
-        """Count mistakes, clean and under attack; return `logits` and, of those attacked, `adv_logits`.
+        """Count mistakes, clean and under attack; return `logits`, and `adv_logits` of the attacked examples.
 
         Raises:
-            ValueError: there are several loaders.
+            ValueError: there are several dataloaders.
         """
         check_single_loader(dataloader_idx, "validation")
         attack = self.val_attack if self.judged_under_attack else None
-        return self._count(batch, batch_idx, attack, self.val_attack_samples)
+        return self._evaluate(batch, batch_idx, attack, self.val_attack_samples)
 
     def on_validation_epoch_end(self) -> None:
         """Log the rates."""
-        self._log_counts("val")
+        self._log_rates("val")
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
         """Count mistakes, clean and under attack; return `logits` and `adv_logits`.
 
         Raises:
-            ValueError: there are several loaders.
+            ValueError: there are several dataloaders.
         """
         check_single_loader(dataloader_idx, "test")
-        return self._count(batch, batch_idx, self.val_attack)
+        return self._evaluate(batch, batch_idx, self.val_attack)
 
     def on_test_epoch_end(self) -> None:
         """Log the rates."""
-        self._log_counts("test")
+        self._log_rates("test")
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor | dict[str, Tensor]:
-        """Return probabilities, [B, K]; under attack as well if `predict_attacked`."""
+        """Return probabilities, [B, K]; with `predict_attacked` also those under attack."""
         x = batch if isinstance(batch, Tensor) else self.unpack(batch)[0]
         logits = self(x)
         clean = self.loss_fn.probabilities(logits)
@@ -273,21 +271,28 @@ class AdversarialModule(LightningModule):
         return {"clean": clean, "attacked": self.loss_fn.probabilities(self(x_adv))}
 
     def judge(self, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
-        """Return logits, [B, K], of the inputs and of the inputs under attack, detached.
+        """Return logits, [B, K], of the inputs and of the inputs under attack."""
+        return judge(self, x, y, attack)
 
-        A single-step attack's own clean pass gives the first.
-        """
-        if isinstance(attack, SingleStepAttack) and attack.needs_grad:
-            clean = input_gradient(self, x, y, loss_fn=self.loss)
-            logits, x_adv = clean.logits, attack.step(x, clean.grad)
-        else:
-            logits, x_adv = self(x), attack(self, x, y, loss_fn=self.loss)
-        return logits, self(x_adv)
+    def _evaluate(
+        self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
+    ) -> dict[str, Tensor]:
+        x, y = self.unpack(batch)
+        rank, processes = self.global_rank, self.trainer.world_size
+        trained = not (self.trainer.sanity_checking or self.training)
+        counted: dict[str, Tensor] = self.evaluation(
+            self, x, y, attack, first=batch_idx == 0, samples=samples, rank=rank, processes=processes, trained=trained
+        )
+        return counted
+
+    def _log_rates(self, stage: str) -> None:
+        for name, metric in self.evaluation.metrics.measured().items():
+            self.log(f"{stage}/{name}", metric, prog_bar=name in ("error", "adv_error"))
 
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a run goes on with beside Lightning's own; describe or leave out what safe loading refuses."""
+        """Add what a resumed run needs, and describe or drop what safe loading refuses."""
         checkpoint_format.mark(checkpoint, seed=process_seed(), loss=str(self.loss_fn))
         if self.trainer.world_size == 1 or self.trainer.state.status == TrainerStatus.RUNNING:
             checkpoint[checkpoint_format.MEANS] = self.all_gather(self.means.state_dict())
@@ -297,13 +302,11 @@ class AdversarialModule(LightningModule):
         """Rebuild the module from a checkpoint, with torch's safe loading.
 
         Raises:
-            ValueError: the file is no checkpoint, or was cut short.
-            TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and none is
-                passed as `backbone=`.
+            ValueError: the file is not a checkpoint, or was cut short.
+            TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and `backbone=` is
+                not passed.
         """
-        kwargs.setdefault("weights_only", True)
-        if Path(str(checkpoint_path)).is_file():
-            kwargs = checkpoint_format.moved_arguments(checkpoint_path) | kwargs
+        kwargs = {"weights_only": True, **checkpoint_format.moved_arguments(checkpoint_path), **kwargs}
         try:
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
         except TypeError as error:
@@ -315,16 +318,11 @@ class AdversarialModule(LightningModule):
             ) from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a format from the future; take over the whole description of a module that a command line built."""
-        checkpoint_format.check_format(checkpoint)
-        if (loss := checkpoint_format.other_loss(checkpoint, str(self.loss_fn))) is not None:
-            rank_zero_warn(
-                f"the checkpoint was made with the loss {loss}, and this module has {self.loss_fn}: "
-                "pass the former with loss_fn=, unless the change is meant"
-            )
-        if self._trainer is not None:
+        """Refuse a newer format; take over the description of a module that the command line built."""
+        checkpoint_format.check(checkpoint, loss=str(self.loss_fn))
+        if (trainer := self._attached_trainer()) is not None:
             means = checkpoint.get(checkpoint_format.MEANS, {})
-            self.means.load_state_dict(means, self.global_rank, self.trainer.world_size)
+            self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
             self.save_hyperparameters(checkpoint_format.moved(dict(stored)))
@@ -334,13 +332,15 @@ class AdversarialModule(LightningModule):
     @property
     def gradient_scale(self) -> Tensor | None:
         """The GradScaler's factor, a scalar tensor, where fp16 has one."""
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None) if self._trainer is not None else None
+        trainer = self._attached_trainer()
+        scaler = None if trainer is None else getattr(trainer.precision_plugin, "scaler", None)
         return None if scaler is None else scaler.scale(torch.ones((), device=self.device))
 
     @property
     def sharded(self) -> bool:
         """Whether parameters are spread over processes."""
-        return self._trainer is not None and isinstance(self.trainer.strategy, _SHARDED)
+        trainer = self._attached_trainer()
+        return trainer is not None and isinstance(trainer.strategy, _SHARDED)
 
     # The method's arguments, under the names of the short form
 
@@ -351,23 +351,23 @@ class AdversarialModule(LightningModule):
 
     @property
     def alpha(self) -> float:
-        """Weight of the clean loss."""
-        return self._mixed("alpha").alpha
+        """Weight of the clean loss, where the method is `Mixed`."""
+        return cast(Mixed, self.method).alpha
 
     @alpha.setter
     def alpha(self, alpha: float) -> None:
-        self._mixed("alpha").alpha = alpha
+        cast(Mixed, self.method).alpha = alpha
 
     @property
     def passes(self) -> Passes:
-        """How a training step runs the network."""
+        """How a training step runs the network, where the method is `Mixed`."""
         self._asked.add("passes")
-        return self._mixed("passes").passes
+        return cast(Mixed, self.method).passes
 
-    def _mixed(self, name: str) -> Mixed:
-        if not isinstance(self.method, Mixed):
-            raise AttributeError(f"{name} belongs to the method Mixed, and this module trains with {self.method!r}")
-        return self.method
+    @property
+    def sites(self) -> list[PerturbationSite]:
+        """The places inside the network that a step perturbs beside the input, to be added to."""
+        return self.method.sites_for("module.sites").layers
 
     def __setattr__(self, name: str, value: Any) -> None:
         # nn.Module would register an attack under this name rather than hand it to the method.
@@ -379,70 +379,27 @@ class AdversarialModule(LightningModule):
     # Own workings
 
     def _known_loss(self) -> Loss | None:
-        """Return J if it is a `Loss`, which says what targets it takes; one of the user's own takes what it likes."""
+        """Return J if it is a `Loss`, which says what targets it takes; a user's own function may take any."""
         own = type(self).loss is AdversarialModule.loss
         return self.loss_fn if own and not isinstance(self.loss_fn, CallableLoss) else None
 
     def _start_batch(self, batch_idx: int) -> None:
-        """Seed the batch, and say once that the clean gradient is not replayed."""
+        """Seed the batch, and raise if the method could not act on the last one."""
         if not self._seeding.started and self.sharded and self.attack is not None:
             rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
         self._seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
-        self._asked.clear()
+        if "step" in self._asked and "backward" not in self._asked:
+            check_after_backward(self.method, type(self).__name__)
+        self._asked = {"step"}
 
-    def _check_own_objective(self) -> None:
-        """Refuse a subclass's `objective` that leaves something unused.
-
-        Raises:
-            ValueError: a callback has changed the method's sites, or the method was asked for other than the default
-                passes, and this batch's objective did without them.
-        """
-        if "method" in self._asked:
-            return
-        unused = inactive(self.method, passes="passes" in self._asked)
-        if unused:
-            raise ValueError(
-                f"{type(self).__name__}.objective never asks the training method, so it would ignore {unused}. Build "
-                "it on super().objective(x, y), or remove what is ignored"
-            )
-
-    def _count(
-        self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
-    ) -> dict[str, Tensor]:
-        if batch_idx == 0:
-            self._seen = 0
-            self.epoch_metrics.reset()
-        x, y = self.unpack(batch)
-        n = (
-            0
-            if attack is None
-            else within_limit(samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
-        )
-        self._seen += len(x)
-        moved = (
-            not self.trainer.sanity_checking and not self.training
-        )  # weights of zero give no gradient before training
-        with BatchCheck(self, x, y, attack, self.loss_fn, first=batch_idx == 0, judged=True, moved=moved):
-            if attack is None or n == 0:
-                logits = self(x)
-                adv_logits = logits[:0]
-            else:
-                logits, adv_logits = self.judge(x[:n], y[:n], attack)
-                if n < len(x):
-                    logits = torch.cat([logits, self(x[n:])])
-        loss = self.loss(logits, y)
-        self.epoch_metrics.add(self.loss_fn.predict(logits), y, loss)
-        if attack is not None:
-            adv_probabilities = self.loss_fn.probabilities(adv_logits)
-            self.epoch_metrics.add_attacked(self.loss_fn.predict(adv_logits), adv_probabilities, y[:n])
-        return {"logits": logits, "adv_logits": adv_logits}
-
-    def _log_counts(self, stage: str) -> None:
-        for name, metric in self.epoch_metrics.measured().items():
-            self.log(f"{stage}/{name}", metric, prog_bar=name in ("error", "adv_error"))
+    def _attached_trainer(self) -> Trainer | None:
+        try:
+            return None if self.fabric is not None else self.trainer
+        except RuntimeError:  # Lightning's way to say that there is none
+            return None
 
     def _save_description(self, method: Method | None, val_attack: Attack | None) -> None:
-        """Keep what rebuilds the module: all of it if a command line built it, else all but the backbone."""
+        """Save what rebuilds the module: everything if the command line built it, else all but the backbone."""
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
             return
@@ -458,15 +415,4 @@ class AdversarialModule(LightningModule):
                 "channels_last": self.channels_last,
                 "predict_attacked": self.predict_attacked,
             }
-        )
-
-
-def _refuse_both(method: Method, short: Mixed) -> None:
-    """Raise ValueError if an argument of the short form is given beside the method."""
-    plain = Mixed(None).config()["init_args"]
-    given = [name for name, value in short.config()["init_args"].items() if value != plain[name]]
-    if given:
-        raise ValueError(
-            f"both method={method!r} and {', '.join(given)} are given: give {', '.join(given)} to the method, "
-            "as in method=Mixed(attack, alpha=0.3), or leave the method out"
         )

@@ -11,8 +11,14 @@ ROOT = Path(__file__).parents[1]
 
 # Lightning 2.6 calls jsonargparse in ways that jsonargparse 4.53 deprecates.
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
-# Two processes run the tests on two cores; with a thread of torch's for each core in both they take twice as long.
+# Two processes run the tests; with a thread of torch's for each core in both they take twice as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes, or none where a person looks on: at one file or test, or with -s (xdist sees to --pdb)."""
+    one = len(config.args) == 1 and ".py" in config.args[0]
+    return 0 if one or config.option.capture == "no" else 2
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,11 @@
-"""Attacks: (model, x, y) -> x_adv, and the rules they are built on. Plain torch."""
+"""Attacks, (model, x, y) -> x_adv, and the rules they are built on. Plain torch."""
 
-from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack, input_gradient
+from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack
 from adv_lightning.attacks.ensemble_member import MemberAttack
 from adv_lightning.attacks.external import AutoAttack, FoolboxAttack, TorchAttack
+from adv_lightning.attacks.facts import Ball
 from adv_lightning.attacks.fgsm import FGSM
+from adv_lightning.attacks.gradients import input_gradient
 from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, UniformNoise
 from adv_lightning.attacks.pgd import PGD
 from adv_lightning.attacks.rotation import Rotation
@@ -15,6 +17,7 @@ __all__ = [
     "PGD",
     "Attack",
     "AutoAttack",
+    "Ball",
     "FoolboxAttack",
     "GaussianNoise",
     "MemberAttack",

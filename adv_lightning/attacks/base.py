@@ -1,23 +1,16 @@
-"""What an attack is, and what a rule is."""
+"""Base classes of attacks, and the rule that a single-step attack applies."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks.config import describe, keyword_arguments
-from adv_lightning.attacks.contexts import frozen_statistics
-
-LossFn = Callable[[Tensor, Tensor], Tensor]
-"""J: (logits, y) -> the loss, a scalar, the mean over the batch."""
-
-Model = Callable[[Tensor], Tensor]
-"""x -> logits."""
+from adv_lightning.attacks.facts import Ball, Facts
+from adv_lightning.attacks.gradients import LossFn, Model, input_gradient
 
 
 class Rule(Protocol):
@@ -26,17 +19,61 @@ class Rule(Protocol):
     needs_grad: bool
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
-        """Perturb `value`; `grad` is None where `needs_grad` is False."""
+        """Perturb `value`; `grad` is None if `needs_grad` is False."""
         ...
 
 
 class Attack(nn.Module):
     """Turns (model, x, y) into adversarial inputs. Has no parameters and is bound to no model.
 
-    Leaves the model as it was: no parameter's `.grad`, no BatchNorm buffer, no module's mode is touched.
+    Leaves the model unchanged: no parameter's `.grad`, no BatchNorm buffer and no module's mode is touched.
     Works under `torch.no_grad` and `torch.inference_mode`. A subclass keeps every constructor argument as an
     attribute of the same name, so that `config` can describe it.
+
+    Checks and reports ask an attack for `ball`, `reach`, `steps`, `uses_label` and `uses_gradient`. By default it is
+    one that follows the gradient away from the label, and its attributes `eps`, `norm`, `bounds`, `steps`,
+    `step_size` and `random_start` mean what they mean for FGSM and PGD. Override what is different; a plain class
+    attribute such as `uses_label = False` is enough.
     """
+
+    steps: int | None = None
+    """Number of steps it takes. None: unknown."""
+
+    @property
+    def uses_label(self) -> bool:
+        """Whether it looks at the labels `y`."""
+        return True
+
+    @property
+    def uses_gradient(self) -> bool | None:
+        """Whether it follows the gradient of the model it is called with (a white-box attack). None: unknown."""
+        return True
+
+    def ball(self) -> Ball | None:
+        """Return the Lp ball around the clean input that contains the result; None if there is none.
+
+        By default the ball of radius `eps`, clipped to `bounds`, in the norm that the attribute `norm` names, such as
+        "L2", or in the max norm if there is no such attribute. None if `eps` is not a number.
+        """
+        return Ball.read(getattr(self, "eps", None), getattr(self, "norm", math.inf), getattr(self, "bounds", None))
+
+    def reach(self) -> float | None:
+        """Return how far its steps can lead from the clean input, in the norm of the ball. None: unknown.
+
+        By default `steps * step_size`, less `eps` if a `random_start` may lie on the far side of the ball. One step
+        without a `step_size` reaches `eps`.
+        """
+        ball, step_size = self.ball(), getattr(self, "step_size", None)
+        if ball is None or not isinstance(self.steps, int):
+            return None
+        if isinstance(step_size, int | float):
+            return float(self.steps * step_size) - (ball.eps if getattr(self, "random_start", False) else 0)
+        return ball.eps if self.steps == 1 else None
+
+    def facts(self) -> Facts:
+        """Return all of this together, as records hold it."""
+        steps = self.steps if isinstance(self.steps, int) else None
+        return Facts(self.ball(), self.uses_label, self.uses_gradient, steps, self.reach())
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         """Craft adversarial inputs.
@@ -45,10 +82,10 @@ class Attack(nn.Module):
             model: x -> logits.
             x: Inputs, floating point, [B, ...].
             y: Targets, [B, ...], as `loss_fn` takes them.
-            loss_fn: (logits, y) -> mean loss over the batch, the J that is climbed.
+            loss_fn: (logits, y) -> mean loss over the batch, the J that the attack increases.
 
         Returns:
-            Inputs shaped as `x`, detached.
+            Inputs of the shape of `x`, detached.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(model, x, y, *, loss_fn)")
 
@@ -63,11 +100,22 @@ class Attack(nn.Module):
 
 
 class SingleStepAttack(Attack):
-    """An attack of one gradient and one rule. Training uses the rule alone; override `step`, not `forward`."""
+    """An attack of one gradient and one rule. Training uses the rule alone: override `step`, not `forward`."""
 
     needs_grad = True
     differentiable = False
-    """Whether training goes through the perturbation, by double backward."""
+    """Whether training differentiates through the perturbation, by double backward."""
+    steps = 1
+
+    @property
+    def uses_label(self) -> bool:
+        """Whether the rule sees the gradient, which is its only sight of the labels."""
+        return self.needs_grad
+
+    @property
+    def uses_gradient(self) -> bool | None:
+        """Whether the rule sees the gradient."""
+        return self.needs_grad
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
         """Perturb `value` along the gradient of each example's own loss, [B, ...] as `value`."""
@@ -76,133 +124,3 @@ class SingleStepAttack(Attack):
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         grad = input_gradient(model, x, y, loss_fn=loss_fn).grad if self.needs_grad else None
         return self.step(x.detach(), grad)
-
-
-class InputGradient(NamedTuple):
-    """The clean pass of an attack, detached: logits [B, K], mean loss [], gradient of each example's loss."""
-
-    logits: Tensor
-    loss: Tensor
-    grad: Tensor
-
-
-def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> InputGradient:
-    """Gradient of each example's own loss with respect to its input: one forward and one backward pass.
-
-    Raises:
-        ValueError: `x` is not floating point, or the loss does not depend on it differentiably.
-    """
-    check_differentiable_input(x)
-    with gradients_enabled(model):
-        # A tensor made under inference mode cannot take part in autograd; a clone made here can.
-        x, y = x.detach().clone().requires_grad_(), y.clone()
-        logits = model(x)
-        loss = loss_fn(logits, y)
-        # A mean's small gradients would underflow in float16, and the sign of zero is zero.
-        scale = max(1, min(len(x) * 2**10, 2**15)) if logits.dtype == torch.float16 else 1
-        (grad,), _ = gradients(loss, [x], scale=scale)
-    return InputGradient(logits.detach(), loss.detach(), per_example(grad, len(x), scale))
-
-
-@contextmanager
-def gradients_enabled(model: Model) -> Iterator[None]:
-    """Leave no-grad and inference mode, and keep BatchNorm's running statistics as they are."""
-    frozen = frozen_statistics(model) if isinstance(model, nn.Module) else nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), frozen:
-        yield
-
-
-def gradients(
-    loss: Tensor,
-    values: Sequence[Tensor],
-    params: Sequence[Tensor] = (),
-    *,
-    scale: Tensor | float = 1,
-    retain_graph: bool = False,
-    create_graph: bool = False,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
-    """Differentiate `scale * loss` once, by perturbed values and by parameters; None where one is not reached.
-
-    Raises:
-        ValueError: the loss does not depend on one of the values differentiably.
-    """
-    if not loss.requires_grad:
-        raise ValueError(_NOT_DIFFERENTIABLE)
-    found = torch.autograd.grad(
-        loss,
-        [*values, *params],
-        grad_outputs=scale.to(loss.dtype) if isinstance(scale, Tensor) else torch.full_like(loss, scale),
-        retain_graph=retain_graph or create_graph,
-        create_graph=create_graph,
-        allow_unused=True,
-    )
-    reached = tuple(grad for grad in found[: len(values)] if grad is not None)
-    if len(reached) < len(values):
-        raise ValueError(_NOT_DIFFERENTIABLE)
-    return reached, found[len(values) :]
-
-
-_NOT_DIFFERENTIABLE = (
-    "the loss does not depend on the perturbed value differentiably, so there is no gradient to follow: "
-    "look for .detach(), .data, argmax, rounding or torch.no_grad() in the backbone or the loss, "
-    "or use an attack that needs no gradient"
-)
-
-
-def per_example(grad: Tensor, batch_size: int, scale: Tensor | float = 1) -> Tensor:
-    """Turn the gradient of `scale` times a mean loss into each example's own; what is not finite becomes zero."""
-    if grad.dtype == torch.float16:
-        grad = grad.float()
-    return torch.nan_to_num(grad * (batch_size / scale), nan=0.0, posinf=0.0, neginf=0.0)
-
-
-def check_differentiable_input(x: Tensor) -> None:
-    """Raise ValueError unless `x` is floating point."""
-    if not x.is_floating_point():
-        raise ValueError(
-            f"the input is {x.dtype}, which has no gradient: pass floating point pixels, for example x.float() / 255"
-        )
-
-
-def magnitude(name: str, value: float | str) -> float:
-    """Read a size such as eps: a number >= 0, or a fraction written '8/255'.
-
-    Raises:
-        ValueError: `value` is negative, not finite, or not a number.
-    """
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        if isinstance(value, str):
-            numerator, _, denominator = value.partition("/")
-            number = float(numerator) / float(denominator or 1)
-        else:
-            number = float(value)
-        if not (math.isfinite(number) and number >= 0):
-            raise ValueError
-    except (TypeError, ValueError, ZeroDivisionError):
-        raise ValueError(
-            f"{name}={value!r}: give a finite number >= 0, such as 0.25, or a fraction such as 8/255"
-        ) from None
-    return number
-
-
-def check_bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:
-    """Return `bounds` as a pair of floats, or None for unclipped.
-
-    Raises:
-        ValueError: not two numbers in increasing order.
-    """
-    if bounds is None:
-        return None
-    low, high = (float(bound) for bound in bounds)
-    if not low < high:
-        raise ValueError(
-            f"bounds={bounds!r}: give (lowest, highest) pixel value, such as (0, 1), or None for unclipped"
-        )
-    return low, high
-
-
-def clip(x: Tensor, bounds: tuple[float, float] | None) -> Tensor:
-    """Clamp `x` to `bounds`, or leave it as it is where they are None."""
-    return x if bounds is None else x.clamp(*bounds)

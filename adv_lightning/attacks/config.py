@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 _ALWAYS = ("eps", "steps", "bounds", "seed")
-"""Arguments that a call shows even at their defaults: a figure depends on them."""
+"""Arguments that a call shows even at their defaults, because results depend on them."""
 
 
 def class_path(kind: type) -> str:
     """Return the shortest path that a class can be imported from, such as `adv_lightning.FGSM`.
 
-    This is what checkpoints and records hold, so that files may move inside the package.
+    Checkpoints and records contain these paths, so that files may move inside the package.
     """
     parts = kind.__module__.split(".")
     for depth in range(1, len(parts)):
@@ -29,31 +29,31 @@ def class_path(kind: type) -> str:
 
 def describe(instance: Any) -> dict[str, Any]:
     """Return `{class_path, init_args}` of an object that keeps its constructor's arguments as attributes."""
-    # A class without a constructor of its own has torch's, (*args, **kwargs).
+    # A class without a constructor of its own inherits torch's, (*args, **kwargs).
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     names = [p.name for p in inspect.signature(type(instance)).parameters.values() if p.kind not in variadic]
     return {
         "class_path": class_path(type(instance)),
-        "init_args": {name: _plain(getattr(instance, name)) for name in names},
+        "init_args": {name: _described(getattr(instance, name)) for name in names},
     }
 
 
 def build(description: Mapping[str, Any], kind: type[T]) -> T:
-    """Build what `describe` has described.
+    """Build the object that a description describes.
 
     Args:
-        description: `{class_path, init_args}`; arguments may be such descriptions too.
-        kind: The class that it must be of.
+        description: `{class_path, init_args}`; arguments may be descriptions too.
+        kind: The class that the object must be an instance of.
 
     Raises:
-        ImportError: there is no such class.
-        TypeError: the class is of another kind, or does not take the arguments.
+        ImportError: the class cannot be imported.
+        TypeError: the class is not a subclass of `kind`, or does not accept the arguments.
     """
     path = str(description["class_path"])
     module, _, name = path.rpartition(".")
     found = getattr(importlib.import_module(module), name, None) if module else None
     if found is None:
-        raise ImportError(f"class_path={path!r}: there is no such class")
+        raise ImportError(f"class_path={path!r}: no such class")
     if not (inspect.isclass(found) and issubclass(found, kind)):
         raise TypeError(f"class_path={path!r} is not a subclass of {kind.__name__}")
     arguments = {name: _built(value) for name, value in (description.get("init_args") or {}).items()}
@@ -62,7 +62,7 @@ def build(description: Mapping[str, Any], kind: type[T]) -> T:
 
 
 def class_name(description: Mapping[str, Any]) -> str:
-    """Return the name of the class that a description is of."""
+    """Return the name of the described class, without its module."""
     return str(description["class_path"]).rpartition(".")[2]
 
 
@@ -71,17 +71,17 @@ def as_call(description: Mapping[str, Any]) -> str:
     module, _, name = str(description["class_path"]).rpartition(".")
     kind = getattr(sys.modules.get(module), name, None)
     defaults = {} if kind is None else {p.name: p.default for p in inspect.signature(kind).parameters.values()}
-    given = description["init_args"]
-    told = {k: v for k, v in given.items() if k in _ALWAYS or k not in defaults or v != defaults[k]}
-    return f"{name}({', '.join(f'{key}={_short(value)}' for key, value in told.items())})"
+    given = description.get("init_args") or {}
+    shown = {k: v for k, v in given.items() if k in _ALWAYS or k not in defaults or v != defaults[k]}
+    return f"{name}({', '.join(f'{key}={_short(value)}' for key, value in shown.items())})"
 
 
 def keyword_arguments(instance: Any) -> str:
-    """Write the arguments of an object as in its constructor's call."""
+    """Write an object's arguments as in a call of its constructor."""
     return ", ".join(f"{name}={value}" for name, value in describe(instance)["init_args"].items())
 
 
-def _plain(value: Any) -> Any:
+def _described(value: Any) -> Any:
     return value.config() if hasattr(value, "config") else value
 
 

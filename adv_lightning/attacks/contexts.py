@@ -1,19 +1,19 @@
-"""Contexts that change how a network runs and put everything back."""
+"""How a network runs: contexts that change it and restore everything afterwards, and whether it is compiled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 
 @contextmanager
 def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalise as in the current mode, but leave every running statistic as it is."""
-    # In train mode these layers use the batch's statistics either way; this flag only decides the update.
-    layers = [m for m in model.modules() if isinstance(m, _NormBase) and m.training and m.track_running_stats]
+    """Normalise as in the current mode, but keep every running statistic unchanged."""
+    # In train mode these layers use the batch's statistics either way; the flag only decides on the update.
+    layers: list[Any] = [m for m in model.modules() if m.training and getattr(m, "track_running_stats", False)]
     for layer in layers:
         layer.track_running_stats = False
     try:
@@ -25,7 +25,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode, then give every sub-module its own mode back."""
+    """Run in eval mode, then restore the mode of every sub-module."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
@@ -33,3 +33,8 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether `torch.compile(module)` made this module, or `module.compile()` compiled it in place."""
+    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None

@@ -1,4 +1,4 @@
-"""Noise: what a perturbation does that follows no gradient."""
+"""Noise: perturbations that follow no gradient."""
 
 from __future__ import annotations
 
@@ -8,35 +8,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import (
-    LossFn,
-    Model,
-    SingleStepAttack,
-    check_bounds,
-    check_differentiable_input,
-    clip,
-    magnitude,
-)
+from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.base import SingleStepAttack
+from adv_lightning.attacks.gradients import LossFn, Model, check_differentiable_input
 
 
 class Noise(SingleStepAttack):
-    """Adds random numbers to its value, whatever the gradient. Base class of every noise; override `draw`.
+    """Adds random numbers to the input, whatever the gradient. Base class of all noises: override `draw`.
 
-    In training, `step` draws from `generator`. As an attack on a model in eval mode the draws of an example depend
-    on `seed` and the example itself, so figures do not change with batch size, order or number of processes, and no
-    global generator is touched; on a model in train mode they are drawn anew.
+    In training, `step` draws from `generator`. As an attack on a model in eval mode, the noise of an example depends
+    only on `seed` and the example itself: results do not change with batch size, order or number of processes, and
+    no global generator is touched. On a model in train mode, every call draws new noise.
 
     Args:
         bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
         seed: Seed of the draws in evaluation.
 
     Raises:
-        ValueError: bounds are not increasing.
+        ValueError: `bounds` do not increase.
     """
 
     needs_grad = False
     generator: torch.Generator | None = None
-    """What `step` draws from, on the CPU or the value's device. None: torch's global generator."""
+    """Generator that `step` draws from, on the CPU or the value's device. None: torch's global generator."""
 
     def __init__(self, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
         super().__init__()
@@ -44,7 +38,7 @@ class Noise(SingleStepAttack):
         self.seed = seed
 
     def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return noise with the shape, dtype and device of `value`, whose elements are independent."""
+        """Return independent noise for each element, with the shape, dtype and device of `value`."""
         raise NotImplementedError(f"{type(self).__name__} must define draw(value, generator)")
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
@@ -59,7 +53,7 @@ class Noise(SingleStepAttack):
 
 
 class SignNoise(Noise):
-    """Adds eps or -eps to each pixel, with equal odds (Goodfellow et al. 2015, section 6, control experiment).
+    """Adds eps or -eps to each pixel, with equal probability (Goodfellow et al. 2015, section 6, control experiment).
 
     Args:
         eps: Size of the noise in the max norm, in the units of the input: a number or a fraction such as 8/255.
@@ -67,7 +61,7 @@ class SignNoise(Noise):
         seed: Seed of the draws in evaluation.
 
     Raises:
-        ValueError: eps is negative or not a number, or bounds are not increasing.
+        ValueError: eps is negative or not a number, or `bounds` do not increase.
     """
 
     def __init__(self, eps: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
@@ -88,7 +82,7 @@ class UniformNoise(Noise):
         seed: Seed of the draws in evaluation.
 
     Raises:
-        ValueError: eps is negative or not a number, or bounds are not increasing.
+        ValueError: eps is negative or not a number, or `bounds` do not increase.
     """
 
     def __init__(self, eps: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
@@ -109,7 +103,7 @@ class GaussianNoise(Noise):
         seed: Seed of the draws in evaluation.
 
     Raises:
-        ValueError: std is negative or not a number, or bounds are not increasing.
+        ValueError: std is negative or not a number, or `bounds` do not increase.
     """
 
     def __init__(self, std: float | str, bounds: tuple[float, float] | None = None, seed: int = 0) -> None:
@@ -121,7 +115,7 @@ class GaussianNoise(Noise):
 
 
 def draws_of_each(x: Tensor, seed: int, draw: Callable[[Tensor, torch.Generator], Tensor]) -> Tensor:
-    """Return `draw(example, generator)` of each example of `x`, a function of the seed and the example alone."""
+    """Return `draw(example, generator)` for each example of `x`: a function of the seed and the example alone."""
     generator = torch.Generator()
     examples = x.detach().cpu().contiguous()
     draws = torch.empty_like(examples)
@@ -132,8 +126,8 @@ def draws_of_each(x: Tensor, seed: int, draw: Callable[[Tensor, torch.Generator]
 
 
 def _blank(value: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return what to draw into: as `value`, or where a generator is given float32 on its device."""
+    """Return an empty tensor to draw into: like `value`, or in float32 on the generator's device if one is given."""
     if generator is None:
         return torch.empty_like(value)
-    # One generator so gives the same numbers whatever the dtype and the device of the value.
+    # A generator then gives the same numbers whatever the dtype and device of the value.
     return torch.empty(value.shape, dtype=torch.float32, device=generator.device)

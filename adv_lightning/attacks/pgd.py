@@ -5,16 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import (
-    Attack,
+from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.gradients import (
     LossFn,
     Model,
-    check_bounds,
     check_differentiable_input,
-    clip,
     gradients_enabled,
     input_gradient,
-    magnitude,
 )
 from adv_lightning.attacks.noise import UniformNoise
 
@@ -22,25 +20,25 @@ from adv_lightning.attacks.noise import UniformNoise
 class PGD(Attack):
     """Projected gradient descent in the max norm: repeated gradient sign steps (Madry et al. 2018, equation 3).
 
-    The last iterate is returned. With a model in eval mode the random start of an example depends on `seed` and
-    the example itself, so figures do not change with batch size, order or number of processes, and no global
-    generator is touched; with a model in train mode it is drawn anew from torch's global generator.
+    The last iterate is returned. With a model in eval mode, the random start of an example depends only on `seed` and
+    the example itself: results do not change with batch size, order or number of processes, and no global generator
+    is touched. With a model in train mode, every call draws new starts from torch's global generator.
 
-    With restarts, each example gets the first run that ends where the model errs, or else the last one. A run starts
-    again only the examples that the model still gets right, which takes one forward pass to find out.
+    With restarts, each example gets the result of the first run that fools the model, or else of the last run. A
+    restart takes only the examples that the model still gets right; finding them takes one forward pass.
 
     Args:
         eps: Radius of the max-norm ball, in the units of the input: a number or a fraction such as 8/255.
         step_size: Size of each step, in the same units. Null: a tenth of eps.
         steps: Number of steps, each one forward and one backward pass.
-        random_start: Start from a point drawn uniformly from the ball rather than from x.
+        random_start: Start from a point drawn uniformly from the ball instead of from x.
         bounds: Lowest and highest pixel value, to which every iterate is clipped. Null: not clipped.
-        seed: Seed of the random start; the runs have seed, seed + 1, and so on.
-        restarts: Number of runs, each from a random start of its own.
+        seed: Seed of the random start. Restarts use seed + 1, seed + 2, and so on.
+        restarts: Number of runs, each from its own random start.
 
     Raises:
-        ValueError: a size is negative or not a number, steps or restarts < 1, bounds are not increasing, or there are
-            restarts without a random start.
+        ValueError: a size is negative or not a number, `steps` or `restarts` is below 1, `bounds` do not increase, or
+            `restarts` is above 1 without a random start.
     """
 
     def __init__(
@@ -61,8 +59,10 @@ class PGD(Attack):
         if restarts < 1:
             raise ValueError(f"restarts={restarts}: give at least 1")
         if restarts > 1 and not random_start:
-            raise ValueError(f"restarts={restarts}: from x itself every run is the same, so set random_start to true")
-        self.steps = steps
+            raise ValueError(
+                f"restarts={restarts}: all runs are equal without a random start; set random_start to true"
+            )
+        self.steps: int = steps
         self.random_start = random_start
         self.bounds = check_bounds(bounds)
         self.seed = seed
@@ -92,7 +92,7 @@ class PGD(Attack):
 
 
 def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Return whether the largest logit of each example, or the sign of a single one, says its class: bool [B]."""
+    """Return which examples the largest logit, or the sign of a single one, classifies correctly: bool [B]."""
     with gradients_enabled(model), torch.no_grad():
         logits = model(x)
     single = logits.dim() == 1 or logits.shape[1] == 1

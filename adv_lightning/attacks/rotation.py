@@ -7,22 +7,23 @@ import math
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import SingleStepAttack, magnitude
+from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.base import SingleStepAttack
 from adv_lightning.attacks.scaled_gradient import rows, unit
 
 
 class Rotation(SingleStepAttack):
     """Turns each example towards its gradient by `angle`, keeping its Euclidean norm.
 
-    The result is |x| (cos(angle) x/|x| + sin(angle) u), with u the unit vector along the part of the gradient that
-    is orthogonal to x (Goodfellow et al. 2015, sections 4 and 6: rotating x, or a hidden layer, by a small angle in
-    the direction of the gradient). An example stays as it is where x or its gradient is zero, or where the two are
-    parallel but for rounding: no plane is given there.
+    The result is |x| (cos(angle) x/|x| + sin(angle) u), where u is the unit vector along the component of the gradient
+    that is orthogonal to x (Goodfellow et al. 2015, sections 4 and 6: rotating x, or a hidden layer, by a small angle
+    in the direction of the gradient). An example stays unchanged if x or its gradient is zero, or if the two are
+    parallel up to rounding: they then span no plane.
 
     Args:
         angle: In radians, from 0 to pi.
-        differentiable: Train through the perturbation, so that learning takes the adversary's reaction into account,
-            at the price of a double backward pass.
+        differentiable: Differentiate through the perturbation in training, so that learning takes the adversary's
+            reaction into account. This costs a double backward pass.
 
     Raises:
         ValueError: angle lies outside [0, pi] or is not a number.
@@ -41,7 +42,7 @@ class Rotation(SingleStepAttack):
         along, towards = unit(x), unit(rows(grad).to(x.dtype))
         across = _orthogonal(towards, along)
         moves = across.detach().norm(dim=1, keepdim=True) > 100 * torch.finfo(x.dtype).eps
-        # Once more: near the parallel, rounding leaves a part along x in what the first projection gives.
+        # A second projection: for a nearly parallel gradient, rounding leaves a component along x after the first.
         across = unit(_orthogonal(unit(across), along))
         length = _dot(x, along)
         turned = math.cos(self.angle) * x + math.sin(self.angle) * length * across
@@ -53,5 +54,5 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _orthogonal(vectors: Tensor, axes: Tensor) -> Tensor:
-    """Return what is left of each row when its part along a unit axis is taken away."""
+    """Remove each row's component along a unit axis."""
     return vectors - _dot(vectors, axes) * axes

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import SingleStepAttack, check_bounds, clip, magnitude
+from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.base import SingleStepAttack
 
 Norm = Literal["l2", "none"]
 
@@ -16,18 +17,18 @@ class ScaledGradient(SingleStepAttack):
     """Addition of the scaled gradient: x + eps * g / |g|, or x + eps * g (Goodfellow et al. 2015, section 6).
 
     g is the gradient of each example's own loss and |g| its Euclidean norm. An example whose gradient is zero stays
-    as it is; what is not finite in a gradient counts as zero.
+    unchanged; NaN and infinity in a gradient count as zero.
 
     Args:
         eps: Size of the step: a number or a fraction. With norm "l2" it is the Euclidean length of the perturbation,
-            in the units of the input; with "none" it multiplies the gradient as it is.
+            in the units of the input; with "none" it multiplies the gradient.
         norm: "l2" divides each example's gradient by its Euclidean norm, "none" does not.
         bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
-        differentiable: Train through the perturbation, so that learning takes the adversary's reaction into account,
-            at the price of a double backward pass.
+        differentiable: Differentiate through the perturbation in training, so that learning takes the adversary's
+            reaction into account. This costs a double backward pass.
 
     Raises:
-        ValueError: eps is negative or not a number, norm is neither word, or bounds are not increasing.
+        ValueError: eps is negative or not a number, `norm` is neither word, or `bounds` do not increase.
     """
 
     def __init__(
@@ -52,18 +53,18 @@ class ScaledGradient(SingleStepAttack):
 
 
 def rows(values: Tensor) -> Tensor:
-    """Return each example as a row, [B, n], in float32 at least."""
+    """Return each example as a row, [B, n], in at least float32."""
     return values.unsqueeze(1).flatten(1).to(torch.promote_types(values.dtype, torch.float32))
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """Divide each row of [B, n] by its Euclidean norm; a row of zeros, and its gradient, stays zero.
+    """Divide each row of [B, n] by its Euclidean norm; a row of zeros stays zero, and so does its gradient.
 
     Twice differentiable everywhere.
     """
     largest = vectors.detach().abs().amax(dim=1, keepdim=True)
     nonzero = largest > 0
-    # The largest element becomes 1, so that no square under- or overflows; the result does not depend on it.
+    # Scaling the largest element to 1 keeps squares from under- or overflowing; the result does not depend on it.
     scaled = torch.where(nonzero, vectors, 0) / torch.where(nonzero, largest, 1)
     squares = scaled.square().sum(dim=1, keepdim=True)
     return scaled / torch.where(nonzero, squares, 1).sqrt()

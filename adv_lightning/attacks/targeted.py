@@ -1,20 +1,21 @@
-"""The fast gradient sign method towards a class."""
+"""The fast gradient sign method towards a target class."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import Attack, LossFn, Model, check_bounds, clip, input_gradient, magnitude
+from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.gradients import LossFn, Model, input_gradient
 
 
 class TargetedFGSM(Attack):
-    """One step towards a class: x - eps * sign(dJ(x, target)/dx).
+    """One step towards a target class: x - eps * sign(dJ(x, target)/dx).
 
-    The step lowers the loss of `target`, whatever the true label, which is not looked at; an example that is of that
-    class already is treated like any other, and usually becomes more clearly so. A pixel whose gradient is zero or
-    not finite stays as it is. From a Gaussian sample it is the step that makes a fooling image (Goodfellow et al.
-    2015, appendix A, figure 5).
+    The step lowers the loss of `target` and ignores the true label: an example that already belongs to that class is
+    treated like any other. A pixel whose gradient is zero, NaN or infinite stays unchanged. Taken from a Gaussian
+    sample, this step makes a fooling image (Goodfellow et al. 2015, appendix A, figure 5).
 
     Args:
         eps: Size of the step in the max norm, in the units of the input: a number or a fraction such as 8/255.
@@ -22,21 +23,24 @@ class TargetedFGSM(Attack):
         bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
 
     Raises:
-        ValueError: eps or target is negative, eps is not a number, or bounds are not increasing; when called, target
-            is not below the number of classes, which is that of the logits, or 2 for a single logit.
+        ValueError: eps or target is negative, eps is not a number, or `bounds` do not increase; when called, `target`
+            is not below the number of classes, which is the number of logits, or 2 for a single logit.
     """
+
+    steps = 1
+    uses_label = False
 
     def __init__(self, eps: float | str, target: int, bounds: tuple[float, float] | None = None) -> None:
         super().__init__()
         self.eps = magnitude("eps", eps)
         if target < 0:
-            raise ValueError(f"target={target}: give a class, counted from 0")
+            raise ValueError(f"target={target}: give a class >= 0; classes are counted from 0")
         self.target = target
         self.bounds = check_bounds(bounds)
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         def loss(logits: Tensor, y: Tensor) -> Tensor:
-            # Before the loss sees it, which on a GPU would end in a device-side assertion.
+            # Checked before the loss sees the target, which on a GPU would end in a device-side assertion.
             classes = 2 if logits.dim() == 1 else max(2, logits.shape[1])
             if self.target >= classes:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Callbacks: where and when. One a file."""
+"""Callbacks, one per file: what training perturbs or adds, when it stops, and what it saves."""
 
 from adv_lightning.callbacks.checkpoint import AdversarialCheckpoint
 from adv_lightning.callbacks.checkpoint_io import WholeCheckpointIO

@@ -19,31 +19,39 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from adv_lightning.callbacks.monitor import ADV_ERROR, available, check_start, is_fresh, judged_on
+from adv_lightning.callbacks.monitor import ADV_ERROR, available_monitor, check_start_epoch, is_fresh, judged_on
 
 
 class AdversarialCheckpoint(ModelCheckpoint):
-    """Keeps `best.ckpt`, of the lowest adversarial validation error, and `last.ckpt`.
+    """Keeps `best.ckpt`, with the lowest adversarial validation error, and `last.ckpt`.
 
-    Without an attack, watches `val/error`. `last.ckpt` is written after every epoch, every `last_every_n_steps` steps,
-    and in one process when training is interrupted: by SIGTERM, and by Ctrl-C, which lets the batch end first (a second
-    one does not wait). So kill -9 loses that many steps, and a validation, at most. A run that goes on in another
-    folder keeps its best figure and where that checkpoint is, if it is judged on the same images under the same attack.
+    Without an attack, `val/error` is watched. `last.ckpt` is written after every epoch and every `last_every_n_steps`
+    steps, so kill -9 loses at most that many steps and a validation. With one process it is also written when training
+    is interrupted by SIGTERM or Ctrl-C. Ctrl-C lets the batch finish first; a second Ctrl-C stops at once. A run that
+    is resumed in another folder keeps the best score and the path of its checkpoint, if it validates on the same images
+    under the same attack.
 
     Args:
-        monitor: Key of the figure to watch. Null: keep the last only.
-        mode: "min" where lower is better, "max" where higher is.
+        monitor: Key of the metric to watch. Null: keep only the last checkpoint.
+        mode: "min" if lower is better, "max" if higher is better.
         filename: Name of the best checkpoint, without ".ckpt".
-        save_last: Keep `last.ckpt` too.
+        save_last: Also keep `last.ckpt`.
         save_top_k: Number of best checkpoints to keep.
         start_epoch: First epoch, counted from 0, that may be best; see AdversarialEarlyStopping. A run that ends
-            before it keeps the last only, and one that goes on forgets a best epoch from before.
-        last_every_n_steps: Write `last.ckpt` after every so many optimizer steps. Null: after epochs alone.
+            before it keeps only the last checkpoint. A run that resumes before it forgets the best one so far.
+        last_every_n_steps: Write `last.ckpt` every n optimizer steps. Null: only after epochs.
         **kwargs: As for Lightning's ModelCheckpoint.
 
     Raises:
-        ValueError: start_epoch is negative, last_every_n_steps less than 1, or save_last a link.
+        ValueError: `start_epoch` is negative, `last_every_n_steps` is below 1, or `save_last` is "link".
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[AdversarialCheckpoint(last_every_n_steps=100)])
     """
+
+    fell_back = False
+    """Whether the clean error is watched because no attack judges the module."""
 
     def __init__(
         self,
@@ -65,46 +73,49 @@ class AdversarialCheckpoint(ModelCheckpoint):
             **kwargs,
         )
         if save_last not in (True, False):
-            raise ValueError(f"save_last={save_last!r}: give true or false; a link to the best would not be the last")
+            raise ValueError(f"save_last={save_last!r}: give true or false; a link to the best is not the last")
         if last_every_n_steps is not None and last_every_n_steps < 1:
-            raise ValueError(f"last_every_n_steps={last_every_n_steps}: give at least 1, or null for epochs alone")
-        self.start_epoch = check_start(start_epoch)
+            raise ValueError(
+                f"last_every_n_steps={last_every_n_steps}: give at least 1, or null to write after epochs only"
+            )
+        self.start_epoch = check_start_epoch(start_epoch)
         self.last_every_n_steps = last_every_n_steps
         self._interrupted = self._stopping = False
         self._handler: Any = None
         self._judged_on = ""
         self._epoch_over = False
-        self._written: tuple[int, bool] | None = None  # the step of the last, and whether its epoch was over
+        self._last_written: tuple[int, bool] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.monitor = available(self.monitor, pl_module)
+        self.monitor = available_monitor(self, trainer, pl_module)
         self._judged_on = judged_on(trainer, pl_module)
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         if trainer.current_epoch < self.start_epoch:
-            self._forget()  # a run that goes on may bring a best along, of an epoch that does not count now
+            self._reset_best()  # a resumed run may bring a best checkpoint from an epoch that does not count now
         self._interrupted = self._stopping = False
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._on_interrupt)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_over = False
-        self._stop()
+        self._stop_if_interrupted()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._stop()
+        self._stop_if_interrupted()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         loop, fetcher, every = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher, self.last_every_n_steps
-        ending = loop._is_training_done or trainer.should_stop  # max_steps and max_time may end it in mid-epoch
+        # max_steps and max_time may end training within an epoch.
+        ending = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
         if not (self._interrupted or ending or (every is not None and trainer.global_step % every == 0)):
             return
-        # Where validation or the end of the epoch follows, the last is written after that.
+        # If validation or the end of the epoch comes next, last.ckpt is written after that.
         if not trainer.is_last_batch and fetcher and not loop._should_check_val_fx(fetcher):
             self._save_last(trainer)
 
@@ -112,7 +123,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._epoch_over = True
         if is_fresh(self.monitor, pl_module, self.start_epoch):
             super().on_train_epoch_end(trainer, pl_module)
-        if trainer.is_last_batch:  # else Lightning would take an epoch that was broken off for one that is over
+        if trainer.is_last_batch:  # else a resumed run would skip the rest of the epoch
             self._save_last(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -120,21 +131,21 @@ class AdversarialCheckpoint(ModelCheckpoint):
         if fresh:
             super().on_validation_end(trainer, pl_module)
         if trainer.sanity_checking or trainer.is_last_batch:
-            return  # the end of the epoch follows
+            return  # the end of the epoch comes next
         if fresh and self._should_save_on_train_epoch_end(trainer) and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
         self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._give_back()
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning forgets it here
+        self._restore_handler()
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning does not check it here
             super().on_train_end(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._give_back()
+        self._restore_handler()
         super().on_exception(trainer, pl_module, exception)
-        # Lightning raises it between batches, of validation too, whose rest a run that goes on would leave out. Several
-        # processes may be at different batches.
+        # Lightning raises SIGTERMException between batches. A checkpoint from within a validation is not written: the
+        # resumed run would skip the rest of it. Nor is one with several processes, which may be at different batches.
         if isinstance(exception, SIGTERMException) and trainer.world_size == 1 and trainer.training:
             self._save_last(trainer)
 
@@ -142,65 +153,65 @@ class AdversarialCheckpoint(ModelCheckpoint):
         return {**super().state_dict(), "judged_on": self._judged_on}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning forgets the best figure of a run that goes on in another folder, or whose folder was moved.
+        # Lightning drops the best score if a run is resumed in another folder, or if its folder was moved.
         state = {**state_dict, "dirpath": self.dirpath}
         for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = self._found(state.get(key, ""))
-        state["best_k_models"] = {self._found(path): each for path, each in state.get("best_k_models", {}).items()}
+            state[key] = self._relocated(state.get(key, ""))
+        state["best_k_models"] = {self._relocated(path): each for path, each in state.get("best_k_models", {}).items()}
         super().load_state_dict(state)
-        self.current_score = state.get("current_score")  # Lightning keeps it, and does not read it
+        self.current_score = state.get("current_score")  # Lightning saves it, but does not restore it
         if state.get("judged_on", self._judged_on) != self._judged_on:
-            rank_zero_info(f"The best is sought anew: before, it was judged on {state['judged_on']}.")
-            self._forget()
+            rank_zero_info(f"Forgetting the former best checkpoint, which was judged on {state['judged_on']}.")
+            self._reset_best()
             return
         if Path(state["last_model_path"]).parent == Path(self.dirpath or ""):
-            # The files there are of this run, so that one of the same name is to be replaced.
+            # The files in the folder belong to this run, so files of the same name are replaced.
             self._enable_version_counter = False
 
-    def _found(self, path: str) -> str:
-        """Return where a checkpoint is now: in this run's folder, if that was moved."""
+    def _relocated(self, path: str) -> str:
+        """Return where a checkpoint is now: in this run's folder, if the folder was moved."""
         here = Path(self.dirpath or "", Path(path).name)
         return str(here) if path and not Path(path).is_file() and here.is_file() else path
 
-    def _forget(self) -> None:
-        """Forget the best."""
+    def _reset_best(self) -> None:
         self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""
         self.best_model_score = self.current_score = None
         self.kth_value = torch.tensor(math.inf if self.mode == "min" else -math.inf)
 
     def _save_last(self, trainer: Trainer) -> None:
-        """Save the last, where Lightning has not: it does so only beside a best one."""
+        """Write last.ckpt, unless Lightning just has: it does so only together with a best checkpoint."""
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        # A checkpoint holds no gradients, so one within an accumulated step would not go on exactly.
+        # A checkpoint holds no gradients, so a run resumed within an accumulated step would differ.
         if trainer.fast_dev_run or not fitting or trainer.fit_loop._should_accumulate():  # type: ignore[attr-defined]
             return
-        if self._written != self._place(trainer):
+        if self._last_written != self._progress(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
         self._stopping = self._interrupted
 
     def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         super()._save_last_checkpoint(trainer, monitor_candidates)
-        self._written = self._place(trainer)
+        self._last_written = self._progress(trainer)
 
-    def _place(self, trainer: Trainer) -> tuple[int, bool]:
+    def _progress(self, trainer: Trainer) -> tuple[int, bool]:
+        """Return the number of steps, and whether the epoch is over."""
         return trainer.global_step, self._epoch_over
 
-    def _stop(self) -> None:
-        """Stop where what belongs to the checkpoint has been logged too."""
+    def _stop_if_interrupted(self) -> None:
+        """Stop after an interrupt, once last.ckpt is written and the metrics of its step are logged."""
         if self._stopping:
             if self.last_model_path:
-                rank_zero_info(f"{self.last_model_path} is written; fit with --ckpt_path=last goes on from it.")
+                rank_zero_info(f"Wrote {self.last_model_path}. To continue from it, run fit with --ckpt_path=last.")
             raise KeyboardInterrupt
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:
             raise KeyboardInterrupt
         self._interrupted = True
-        # Past Python's streams, which the signal may have come in the middle of.
-        os.write(2, b"\nInterrupted: training stops as soon as last.ckpt is written. Once more to stop at once.\n")
+        # Not print: the signal may have interrupted a write to Python's own stream.
+        os.write(2, b"\nInterrupted: training stops once last.ckpt is written. Press Ctrl-C again to stop at once.\n")
 
-    def _give_back(self) -> None:
-        """Let Ctrl-C do what it did before, unless Lightning has it ignored by now."""
+    def _restore_handler(self) -> None:
+        """Restore the former handler of Ctrl-C, unless Lightning has replaced ours to ignore further ones."""
         if self._handler is not None and signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, self._handler)
         self._handler = None

@@ -10,15 +10,19 @@ from adv_lightning.models import ShallowRBF, class_means
 
 
 class ClassCentres(Callback):
-    """Moves the units of a `ShallowRBF` to the mean training image of their classes before training starts.
+    """Sets the centres of a `ShallowRBF` to the mean training image of each class before training starts.
 
-    Each call of `fit` does so anew, but for one that resumes from a checkpoint: that is read later, and wins. The
-    means are of the images without augmentation, in [0, 1].
+    Each call of `fit` does this again. When a run resumes, its checkpoint is read afterwards and overwrites the
+    centres. The means are taken over the images without augmentation, in [0, 1].
 
     Raises:
-        TypeError: the backbone is no ShallowRBF, the data module has no training images in memory (`train_set`), or
-            the module is no AdversarialModule.
+        TypeError: the backbone is not a ShallowRBF, the data module does not keep its training images in memory
+            (`train_set`), or the module is not an AdversarialModule.
         ValueError: the images have another shape or more classes than the backbone, or a class has no image.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[ClassCentres()])
     """
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -27,18 +31,19 @@ class ClassCentres(Callback):
         backbone = adversarial(pl_module, self).backbone
         if not isinstance(backbone, ShallowRBF):
             raise TypeError(
-                f"ClassCentres moves the units of a ShallowRBF; the backbone is a {type(backbone).__name__}"
+                f"ClassCentres sets the centres of a ShallowRBF, but the backbone is a {type(backbone).__name__}: "
+                "change the backbone, or remove ClassCentres"
             )
         images = getattr(getattr(trainer, "datamodule", None), "train_set", None)
         if not isinstance(images, TensorImages):
             raise TypeError(
-                "ClassCentres takes the means of the data module's train_set, one of this package's TensorImages, and "
-                f"got {type(images).__name__}: give the centres yourself, backbone.set_centres(class_means(x, y, K))"
+                "ClassCentres needs a data module whose train_set is one of this package's TensorImages, got "
+                f"{type(images).__name__}: remove ClassCentres and call backbone.set_centres(class_means(x, y, K))"
             )
         classes = backbone.mu.shape[0]
         if images.labels.max() >= classes:
             raise ValueError(
-                f"ClassCentres: the training images have a label {images.labels.max().item()}, and the backbone "
+                f"ClassCentres: the training images have a label {images.labels.max().item()}, but the backbone has "
                 f"{classes} classes: give it one for each class of the data"
             )
         means = class_means(images.images.float() / images.scale, images.labels, classes)

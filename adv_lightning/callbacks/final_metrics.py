@@ -1,4 +1,4 @@
-"""Hyper-parameters beside the final figures, in TensorBoard."""
+"""Hyper-parameters beside the final metrics, in TensorBoard."""
 
 from __future__ import annotations
 
@@ -7,33 +7,41 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch.utils.tensorboard.summary import hparams
 
 
 class FinalMetrics(Callback):
-    """Writes the hyper-parameters with the last validation's figures, for TensorBoard's comparison of runs.
+    """Writes the hyper-parameters with the last validation's metrics, so that TensorBoard can compare runs.
 
-    An object is a column of its class's name and one for each of its arguments: `attack` and `attack/eps`. What is
-    None stays empty. The logger wants `default_hp_metric=False`, or TensorBoard shows a figure of -1 beside them.
+    An object becomes one column with the name of its class, and one for each of its arguments: `attack` and
+    `attack/eps`. Arguments that are None stay empty. Give the logger `default_hp_metric=False`; otherwise TensorBoard
+    also shows a metric of -1.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[FinalMetrics()])
     """
+
+    changes_training = False
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         figures = [name for name in trainer.callback_metrics if name.startswith("val/")]
-        if not figures or not trainer.is_global_zero:
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        if not figures or not loggers or not trainer.is_global_zero:
             return
-        # A narrow window shows one figure: the error under attack.
+        # A narrow window shows only the first metric: the error under attack.
         figures.sort(key=lambda name: name != "val/adv_error")
         columns = {"module": type(pl_module).__name__}
         for name, value in pl_module.hparams.items():
             if not name.startswith("_"):
                 columns |= _columns(name, value)
-        # Only the names of the figures: TensorBoard reads the values off the curves. The logger's own
-        # `log_hyperparams` writes them once more, at step 0, at which TensorBoard drops all later points.
+        # Only the names matter: TensorBoard reads the values from the curves. The logger's own `log_hyperparams` would
+        # write the values again at step 0, and TensorBoard would then drop all later points.
+        from torch.utils.tensorboard.summary import hparams  # late: other loggers do not need tensorboard
+
         summaries = hparams(columns, dict.fromkeys(figures, 0.0))  # type: ignore[no-untyped-call]  # torch leaves it so
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for summary in summaries:
-                    logger.experiment.file_writer.add_summary(summary)
+        for logger in loggers:
+            for summary in summaries:
+                logger.experiment.file_writer.add_summary(summary)
 
 
 def _columns(name: str, value: Any) -> dict[str, Any]:

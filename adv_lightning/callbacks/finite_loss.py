@@ -1,4 +1,4 @@
-"""An end to a training whose loss is no number any more."""
+"""An end to training when the loss is NaN or infinite."""
 
 from __future__ import annotations
 
@@ -21,21 +21,31 @@ class NotFiniteError(ArithmeticError):
 class FiniteLoss(Callback):
     """Ends training when the loss is NaN or infinite, and names the batch and the term.
 
-    Lightning trains on, and early stopping on an error rate does not see it; its `detect_anomaly` does, but slows every
-    step. Losses are looked at once in `every_n_batches` and, with the weights, at the end of an epoch, before
-    validation and before a checkpoint is written, so that the device is not waited for in every step. The checkpoints
-    from before stay as they are, and no such weights are written, unless it is by a checkpoint of weights alone in
-    mid-epoch, of which Lightning tells no callback. Where a GradScaler skips the steps that overflow (precision
-    16-mixed), training ends only when `every_n_batches` losses in a row are not finite.
+    Lightning continues with such a loss, and early stopping on an error rate does not notice it. Lightning's
+    `detect_anomaly` does, but it slows every step.
+
+    To avoid waiting for the device in every step, the losses are checked only every `every_n_batches` batches and at
+    the end of an epoch. The weights are checked at the end of an epoch, before validation and before a checkpoint is
+    written. So a checkpoint never contains NaN or infinite weights, and earlier checkpoints are kept. One exception: a
+    weights-only checkpoint in mid-epoch, of which Lightning does not tell callbacks.
+
+    A GradScaler (precision 16-mixed) skips steps that overflow. With one, training ends only when `every_n_batches`
+    losses in a row are not finite.
 
     Args:
-        every_n_batches: At least 1.
+        every_n_batches: Number of batches between two checks, at least 1.
 
     Raises:
-        ValueError: every_n_batches is below 1.
+        ValueError: `every_n_batches` is below 1.
         NotFiniteError: in training, a loss or a weight is not finite.
-        TypeError: the module is no AdversarialModule.
+        TypeError: the module is not an AdversarialModule.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[FiniteLoss()])
     """
+
+    changes_training = False
 
     def __init__(self, every_n_batches: int = 50) -> None:
         if every_n_batches < 1:
@@ -67,7 +77,7 @@ class FiniteLoss(Callback):
         if named and not torch.stack([finite for _, finite in named]).all():
             name = next(name for name, finite in named if not finite)
             raise NotFiniteError(
-                f"{name} holds numbers that are not finite after epoch {trainer.current_epoch}, so no checkpoint is "
+                f"{name} has values that are NaN or infinite after epoch {trainer.current_epoch}, so no checkpoint was "
                 f"written. {_advice(trainer)}"
             )
 
@@ -86,11 +96,11 @@ class FiniteLoss(Callback):
         place, losses = seen[int((~finite).nonzero()[0])]
         values = {name: loss.item() for name, loss in zip(_TERMS, losses, strict=True) if loss is not None}
         said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        raise NotFiniteError(f"the loss is not finite: {said} in {place}, both counted from 0. {_advice(trainer)}")
+        raise NotFiniteError(f"the loss is not finite: {said} in {place} (counted from 0). {_advice(trainer)}")
 
 
 def _advice(trainer: Trainer) -> str:
     checkpoint: Any = trainer.checkpoint_callback
     path = getattr(checkpoint, "last_model_path", "") or getattr(checkpoint, "best_model_path", "")
-    kept = f"The last checkpoint from before is {path}." if path else "There is no checkpoint from before."
+    kept = f"The last checkpoint is {path}." if path else "No earlier checkpoint exists."
     return f"{kept} Look for NaN in the data, or try a lower learning rate or --trainer.gradient_clip_val=1"

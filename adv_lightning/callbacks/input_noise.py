@@ -1,4 +1,4 @@
-"""Noise at the input, in place of the attack: the control experiment."""
+"""Noise at the input in place of the attack: the control experiment."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from adv_lightning.attacks import FGSM
-from adv_lightning.attacks.base import input_gradient
 from adv_lightning.attacks.contexts import eval_mode
+from adv_lightning.attacks.gradients import input_gradient
 from adv_lightning.attacks.noise import Noise
-from adv_lightning.callbacks._module import adversarial, sites_of
+from adv_lightning.callbacks._module import adversarial
 from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.module import AdversarialModule
@@ -20,29 +20,34 @@ _MEANS = "noise"
 
 
 class InputNoise(Callback):
-    """Trains on inputs with noise where the module's attack would perturb them (Goodfellow et al. 2015, section 6).
+    """Trains on noisy inputs in place of the attack's (Goodfellow et al. 2015, section 6).
 
-    The objective is alpha * J(x) + (1 - alpha) * J(x + noise) with the module's alpha: at 0 noise only, in one forward
-    and one backward pass; at 1 no noise at all. Validation and test are without noise; the module's attack judges
-    there as before.
+    The objective is alpha * J(x) + (1 - alpha) * J(x + noise), with the module's alpha. With alpha = 0 training sees
+    noisy inputs only, in one forward and one backward pass; with alpha = 1 it sees no noise. Validation and test are
+    without noise and use the module's attack as before.
 
-    The noise is drawn anew for each batch from a generator of its own, seeded from the global seed (0 where none is
-    set), the epoch, the process and the batch, so that a resumed run draws what an uninterrupted one does, and that
-    each process draws its own.
+    The noise is drawn anew for each batch from a separate generator. Its seed is computed from the global seed (0 if
+    none is set), the epoch, the process and the batch. So a resumed run draws the same noise as an uninterrupted one,
+    and each process draws its own.
 
-    With `compare_every_n_steps` the epoch's means over every n-th batch are logged at its end: the losses
-    `noise/clean_loss`, `noise/loss` and `noise/fgsm_loss`, under the batch's noise and under FGSM of the same size, and
-    `noise/dot` and `noise/fgsm_dot`, the mean dot product of the perturbation with the gradient of each example's own
-    loss. The network is in eval mode there, and training is as without.
+    With `compare_every_n_steps`, the means over every n-th batch are logged at the end of the epoch: the losses
+    `noise/clean_loss`, `noise/loss` and `noise/fgsm_loss`, the last two under the batch's noise and under FGSM of the
+    same size; and `noise/dot` and `noise/fgsm_dot`, the mean dot product of the perturbation with the gradient of each
+    example's own loss. The comparison runs the network in eval mode and does not change training.
 
     Args:
-        noise: Which noise, such as SignNoise, UniformNoise or GaussianNoise.
-        compare_every_n_steps: Compare noise with FGSM on every so many batches. Null: never.
+        noise: The noise, such as SignNoise, UniformNoise or GaussianNoise.
+        compare_every_n_steps: Compare the noise with FGSM on every n-th batch. Null: never.
 
     Raises:
-        TypeError: `noise` is no `Noise`, or the module no `AdversarialModule`.
-        ValueError: when built, compare_every_n_steps is less than 1, or the noise has no size to compare at, neither
-            `eps` nor `std`; before training, another rule is at the input already.
+        TypeError: `noise` is not a `Noise`, or the module is not an AdversarialModule.
+        ValueError: when built, `compare_every_n_steps` is below 1, or is given for a noise without a size (`eps` or
+            `std`); before training, the input already has a rule.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from adv_lightning import SignNoise
+        >>> trainer = Trainer(callbacks=[InputNoise(SignNoise(eps=0.25))])
     """
 
     def __init__(self, noise: Noise, compare_every_n_steps: int | None = None) -> None:
@@ -53,13 +58,16 @@ class InputNoise(Callback):
             if compare_every_n_steps < 1:
                 raise ValueError(f"compare_every_n_steps={compare_every_n_steps}: give at least 1, or null for never")
             if self._size is None:
-                raise ValueError(f"{noise!r} has neither eps nor std to give FGSM: leave out compare_every_n_steps")
+                raise ValueError(
+                    f"{noise!r} has neither eps nor std, so FGSM has no size to compare at: remove "
+                    "compare_every_n_steps"
+                )
         self.noise = noise
         self.compare_every_n_steps = compare_every_n_steps
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = adversarial(pl_module, self)
-        sites = sites_of(module, self)
+        sites = module.method.sites_for(type(self).__name__)
         if sites.input_rule is not None:
             raise ValueError(f"InputNoise: the input already has the rule {sites.input_rule!r}: remove one of the two")
         sites.input_rule = self.noise
@@ -80,16 +88,16 @@ class InputNoise(Callback):
         if self.compare_every_n_steps is not None:
             means = adversarial(pl_module, self).means.parts[_MEANS].named("{}")
             number = means.pop("number", None)
-            if number is not None:  # else the rest of an epoch that went on held no batch to compare on
+            if number is not None:  # a run resumed in mid-epoch may see no batch to compare on
                 pl_module.log_dict({f"noise/{name}": mean / number for name, mean in means.items()}, sync_dist=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take_back(pl_module)
+        self._remove(pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._take_back(pl_module)
+        self._remove(pl_module)
 
-    def _take_back(self, pl_module: LightningModule) -> None:
+    def _remove(self, pl_module: LightningModule) -> None:
         sites = pl_module.method.sites if isinstance(pl_module, AdversarialModule) else None
         if sites is not None and sites.input_rule is self.noise:
             sites.input_rule = None
@@ -98,7 +106,7 @@ class InputNoise(Callback):
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
         seed = process_seed() or 0
         assert self.noise.generator is not None
-        # The last number tells these draws from the data set's, which are seeded in the same way.
+        # The last number makes these draws differ from the data set's, which are seeded in the same way.
         self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 1))
 
     def _compare(self, module: AdversarialModule, batch: Any) -> None:
@@ -115,6 +123,6 @@ class InputNoise(Callback):
                 "dot": ((noisy - x) * clean.grad).sum() / len(x),
                 "fgsm_dot": ((fgsm - x) * clean.grad).sum() / len(x),
             }
-            # Over examples, since the last batch may be a small one.
+            # Sums over examples, since the last batch may be smaller.
             sums = {name: figure * len(x) for name, figure in figures.items()}
         module.means.parts[_MEANS].add({**sums, "number": torch.full_like(clean.loss, len(x))})

@@ -17,27 +17,36 @@ from adv_lightning.module import AdversarialModule
 class L1Penalty(Term):
     """Adds coefficient * sum of |w| over the weights of chosen layers (Goodfellow et al. 2015, section 5).
 
-    The attack's gradient is without it, and so are `train/clean_loss` and `train/adv_loss`. Biases are left out.
+    The attack's gradient, `train/clean_loss` and `train/adv_loss` do not include the penalty. Biases are not
+    penalised.
 
     Args:
         coefficient: Factor, 0 or more.
-        layers: Dotted names, within the backbone, of the layers. Each has a `weight`, as linear, maxout and
-            convolutional ones do.
+        layers: Dotted names of the layers within the backbone. Each must have a `weight`, as linear, maxout and
+            convolutional layers do.
 
     Raises:
-        TypeError: the module is no AdversarialModule.
-        ValueError: when built, coefficient is negative or not finite, or `layers` is empty or has a name twice; before
-            training, a name is of no layer with a weight.
+        TypeError: the module is not an AdversarialModule.
+        ValueError: when built, `coefficient` is negative or not finite, or `layers` is empty or contains a name twice;
+            before training, the backbone has no layer of a name, or the layer has no weight.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[L1Penalty(0.0025, layers=["net.maxout1"])])
     """
 
     def __init__(self, coefficient: float, layers: list[str]) -> None:
         if not 0 <= coefficient < math.inf:
-            raise ValueError(f"coefficient={coefficient!r}: give a finite number of 0 or more")
+            raise ValueError(f"coefficient={coefficient!r}: give a finite number, 0 or more")
         self.coefficient = coefficient
         self.layers = layer_names(layers)
 
     def check(self, module: AdversarialModule) -> list[nn.Module]:
-        """Return the layers, or raise ValueError if the module's backbone lacks one."""
+        """Return the layers.
+
+        Raises:
+            ValueError: the module's backbone has no layer of a name, or the layer has no weight.
+        """
         return named_layers(module.backbone, self.layers, _has_weight, " with a weight")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -45,7 +54,7 @@ class L1Penalty(Term):
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
         layers = self.check(adversarial(pl_module, self))
-        # The weights are asked for anew each time, for one may be computed from other parameters.
+        # The weights are read anew each time, since a weight may be computed from other parameters.
         return lambda x: self.coefficient * torch.stack([_weight(layer).abs().sum() for layer in layers]).sum()
 
 

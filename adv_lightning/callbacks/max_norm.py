@@ -9,23 +9,28 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, nn
 
-_ALLOWED = "linear, maxout and convolutional layers, not transposed"
+_ALLOWED = "linear, maxout and (not transposed) convolutional layers"
 
 
 class MaxNorm(Callback):
     """Scales each unit's incoming weights back to `max_norm` after every optimizer step (Srivastava et al. 2014).
 
     A unit is a row of a linear weight [out, in], a piece of a maxout layer, or a filter of a convolution
-    [out, in, h, w]; its norm is the Euclidean one over all but the first dimension.
+    [out, in, h, w]. Its norm is the Euclidean norm over all dimensions but the first.
 
     Args:
         max_norm: Largest norm, above 0.
-        layers: Dotted names, within the backbone, of the layers to limit. Null: every linear, maxout and
+        layers: Dotted names of the layers to limit, within the backbone. Null: every linear, maxout and
             convolutional layer.
 
     Raises:
-        ValueError: max_norm is not above 0; a name in `layers` is of no such layer; there is no such layer; or the
-            weight of one is computed from other parameters (weight_norm, spectral_norm, pruning).
+        ValueError: when built, `max_norm` is not above 0; when training starts, a name in `layers` is not such a layer,
+            the backbone has no such layer, or a layer's weight is computed from other parameters (weight_norm,
+            spectral_norm, pruning).
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[MaxNorm(1.9)])
     """
 
     def __init__(self, max_norm: float, layers: list[str] | None = None) -> None:
@@ -43,21 +48,21 @@ class MaxNorm(Callback):
         known = [name for name, module in modules.items() if _has_units(module)]
         if not known:
             raise ValueError(
-                f"MaxNorm limits {_ALLOWED}, and the backbone has none: leave it out (callbacks.max_norm=null)"
+                f"MaxNorm limits {_ALLOWED}, but the backbone has none: remove MaxNorm (callbacks.max_norm=null)"
             )
         chosen = known if self.layers is None else self.layers
         for name in chosen:
             if name not in known:
-                kind = f"a {type(modules[name]).__name__}" if name in modules else "no layer of the backbone"
+                kind = f"a {type(modules[name]).__name__}" if name in modules else "not a layer of the backbone"
                 raise ValueError(
-                    f"layers has {name!r}, which is {kind}; MaxNorm limits {_ALLOWED}: there are {', '.join(known)}"
+                    f"layers has {name!r}, which is {kind}. MaxNorm limits {_ALLOWED}: choose from {', '.join(known)}"
                 )
             if "weight" not in dict(modules[name].named_parameters(recurse=False)):
                 others = [other for other in known if other != name]
                 raise ValueError(
                     f"the weight of the layer {name!r} is computed from other parameters (weight_norm, spectral_norm, "
-                    "pruning), so a limit on it would not last: take that off the layer, or name in `layers` those to "
-                    f"limit; other layers are {', '.join(others) or 'none'}"
+                    "pruning), so a limit on it would not last. Remove that from the layer, or set `layers` to other "
+                    f"layers: {', '.join(others) or 'there are none'}"
                 )
         self._weights = [modules[name].get_parameter("weight") for name in chosen]
         self._step = trainer.global_step
@@ -74,7 +79,5 @@ class MaxNorm(Callback):
 
 
 def _has_units(module: nn.Module) -> bool:
-    convolution = isinstance(module, nn.modules.conv._ConvNd)
-    return isinstance(module, nn.Linear) or (
-        convolution and not isinstance(module, nn.modules.conv._ConvTransposeNd)  # its weight is [in, out, ...]
-    )
+    # Not a transposed convolution: its weight is [in, out, ...].
+    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -6,16 +6,20 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class MomentumSchedule(Callback):
-    """Moves the momentum of the optimizer linearly from `start` to `end` over `epochs` epochs, then holds it.
+    """Moves the momentum of the optimizer linearly from `start` to `end` over `epochs` epochs, then keeps it.
 
     Args:
         start: Momentum in the first epoch, in [0, 1).
-        end: Momentum from epoch number `epochs`, counted from 0, in [0, 1).
+        end: Momentum from epoch number `epochs` on, counted from 0, in [0, 1).
         epochs: Length of the ramp in epochs, at least 1.
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: an argument is out of its range.
         TypeError: the optimizer has no momentum, when training starts.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[MomentumSchedule(start=0.5, end=0.9, epochs=20)])
     """
 
     def __init__(self, start: float = 0.5, end: float = 0.7, epochs: int = 250) -> None:
@@ -30,8 +34,8 @@ class MomentumSchedule(Callback):
         for optimizer in trainer.optimizers:
             if any("momentum" not in group for group in optimizer.param_groups):
                 raise TypeError(
-                    f"MomentumSchedule: {type(optimizer).__name__} has no momentum; use torch.optim.SGD, or leave "
-                    "the schedule out"
+                    f"MomentumSchedule: {type(optimizer).__name__} has no momentum. Use torch.optim.SGD, or remove "
+                    "MomentumSchedule (callbacks.momentum=null)"
                 )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,8 +1,8 @@
-"""What the callbacks that watch a validation figure watch by default."""
+"""The validation metric that early stopping and checkpoints watch."""
 
 from __future__ import annotations
 
-from weakref import WeakSet
+from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
@@ -11,34 +11,44 @@ ADV_ERROR = "val/adv_error"
 CLEAN_ERROR = "val/error"
 
 _CHOICE = ("val_size", "split", "split_seed", "classes")
-"""What chooses the validation images of a data module."""
-_told: WeakSet[LightningModule] = WeakSet()
+"""The arguments of a data module that choose its validation images."""
 
 
-def available(monitor: str | None, pl_module: LightningModule) -> str | None:
-    """Return `monitor`, or the clean error, said once, where nothing attacks the module."""
+def available_monitor(callback: Any, trainer: Trainer, pl_module: LightningModule) -> str | None:
+    """Return the callback's monitor, or the clean error if no attack judges the module.
+
+    Only the first callback of the trainer that falls back to the clean error says so.
+
+    Args:
+        callback: Has `monitor`, and `fell_back`, which is set to true if the clean error is returned.
+        trainer: The callback's trainer.
+        pl_module: The module that is trained.
+    """
+    monitor: str | None = callback.monitor
     if monitor is None or not monitor.startswith("val/adv") or getattr(pl_module, "val_attack", None) is not None:
         return monitor
-    if pl_module not in _told:
-        _told.add(pl_module)
+    said = any(getattr(each, "fell_back", False) for each in trainer.callbacks)  # type: ignore[attr-defined]
+    callback.fell_back = True
+    if not said:
         rank_zero_info(f"No attack judges the network, so {CLEAN_ERROR} is watched instead of {monitor}.")
     return CLEAN_ERROR
 
 
 def has_validation(trainer: Trainer) -> bool:
-    """Whether this run validates, as far as is known: where epochs are left out, the loader is asked for late."""
-    late = trainer.check_val_every_n_epoch != 1
-    return trainer.limit_val_batches != 0 and (late or sum(trainer.num_val_batches) > 0)
+    """Whether this run validates, as far as is known when training starts."""
+    # With check_val_every_n_epoch, Lightning sets up the validation loader only when it is needed.
+    unknown = trainer.check_val_every_n_epoch != 1
+    return trainer.limit_val_batches != 0 and (unknown or sum(trainer.num_val_batches) > 0)
 
 
 def judged_on(trainer: Trainer, pl_module: LightningModule) -> str:
-    """Say what the figures of validation are measured on and under: those of others are not to be compared with."""
+    """Describe the attack and the images of the validation. Scores with different descriptions are not comparable."""
     attack, data = getattr(pl_module, "val_attack", None), getattr(trainer, "datamodule", None)
     chosen = {name: data.hparams[name] for name in _CHOICE if name in data.hparams} if data is not None else {}
     return f"{attack!r}, {type(data).__name__} {chosen}"
 
 
-def check_start(start_epoch: int) -> int:
+def check_start_epoch(start_epoch: int) -> int:
     """Return `start_epoch`.
 
     Raises:
@@ -50,9 +60,9 @@ def check_start(start_epoch: int) -> int:
 
 
 def is_fresh(monitor: str | None, pl_module: LightningModule, start_epoch: int = 0) -> bool:
-    """Whether this epoch's validation measured `monitor`, and it counts.
+    """Whether this epoch's validation measured `monitor`, and the epoch counts.
 
-    A figure under attack may be measured less often, and counts from `start_epoch`.
+    Epochs count from `start_epoch` on. Metrics under attack may be measured in fewer epochs than others.
     """
     if pl_module.current_epoch < start_epoch:
         return False

@@ -1,4 +1,4 @@
-"""A progress bar that costs nothing to watch."""
+"""A progress bar that does not slow training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 class TimedProgressBar(RichProgressBar):
     """Lightning's Rich bar, redrawn in training at most ten times a second, and after the last batch of an epoch.
 
-    Lightning's own is redrawn after every batch, for which it reads every figure it shows from the device; beside a
-    small net's step that is dear.
+    Lightning's own bar is redrawn after every batch. Each time it reads all metrics that it shows from the device,
+    which is slow compared with a step of a small network.
 
     Args:
         **kwargs: As for Lightning's RichProgressBar.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[TimedProgressBar()])
     """
 
     interval = 0.1
@@ -29,7 +33,7 @@ class TimedProgressBar(RichProgressBar):
         self._drawn = -math.inf
 
     def say(self, text: str | None) -> None:
-        """Show in the bar of validation or test what is being done; None: what stood there before."""
+        """Describe the current work in the bar of validation or test. None: restore the former description."""
         for task, before in (
             (self.test_progress_bar_id, self.test_description),
             (self.val_progress_bar_id, self.validation_description),

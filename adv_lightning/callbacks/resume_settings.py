@@ -1,4 +1,4 @@
-"""Settings of the optimizer and the scheduler that are given now, over those that a checkpoint brings back."""
+"""Changed settings of the optimizer and the scheduler, when a run resumes from a checkpoint."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
-from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
+from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, OneCycleLR, SequentialLR
 
 _Settings = dict[str, Any]
 
 
 class GivenSettings(Callback):
-    """Lets a resumed run train with the learning rate, the momentum and so on that it is given.
+    """Makes a resumed run use the learning rate, momentum and other settings that it was given.
 
-    Lightning brings back the optimizer's and the scheduler's settings with their state, so that
-    `--model.optimizer.lr=0.01` beside a checkpoint has no effect. Here a setting that was given otherwise than to the
-    run that wrote the checkpoint wins; a learning rate that a schedule has changed since keeps its proportion. Settings
-    are numbers and words, and collections of them. What was not changed stays as it was in the checkpoint, as does a
-    schedule that has worked out its course beforehand (OneCycleLR, CyclicLR), and one of another kind than before.
+    Lightning restores the settings of the optimizer and the scheduler together with their state, so
+    `--model.optimizer.lr=0.01` has no effect beside a checkpoint. With this callback, a setting wins if it differs from
+    the one given to the run that wrote the checkpoint. If a schedule has changed the learning rate since, the new rate
+    is scaled by the same factor. Settings are numbers, strings and collections of them.
+
+    All else stays as in the checkpoint: settings that were not changed, schedules that compute their course in advance
+    (OneCycleLR, CyclicLR), and schedules of another class than before.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[GivenSettings()])
     """
 
     def __init__(self) -> None:
@@ -27,8 +33,8 @@ class GivenSettings(Callback):
         self._before: dict[str, _Settings] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # The state comes back after this.
-        self._given = {place: _plain(each) for place, each in _settings(trainer).items()}
+        # Lightning restores the state after this hook.
+        self._given = {place: _plain_values(each) for place, each in _settings(trainer).items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         before, self._before = self._before, {}
@@ -41,7 +47,8 @@ class GivenSettings(Callback):
                 settings[name] = settings[name] * now[name] / then[name] if scaled else now[name]
                 if name not in ("initial_lr", "base_lrs"):
                     rank_zero_info(
-                        f"{name} is {settings[name]} from here on: given as {now[name]}, before {then[name]}."
+                        f"Training continues with {name} {settings[name]}: it was given as {then[name]} before, and "
+                        f"as {now[name]} now."
                     )
 
     def state_dict(self) -> dict[str, Any]:
@@ -52,27 +59,28 @@ class GivenSettings(Callback):
 
 
 def _settings(trainer: Trainer) -> dict[str, _Settings]:
-    """Return what holds the settings, to be changed in place: parameter groups, and schedulers' attributes."""
+    """Return the mappings that hold the settings, to change in place: parameter groups and schedulers' attributes."""
     found = {
         f"optimizer {i}, group {j}": group
         for i, optimizer in enumerate(trainer.optimizers)
         for j, group in enumerate(optimizer.param_groups)
     }
     for i, config in enumerate(trainer.lr_scheduler_configs):
-        found |= _of_schedule(config.scheduler, f"scheduler {i}")
+        found |= _scheduler_settings(config.scheduler, f"scheduler {i}")
     return found
 
 
-def _of_schedule(scheduler: Any, place: str) -> dict[str, _Settings]:
+def _scheduler_settings(scheduler: Any, place: str) -> dict[str, _Settings]:
     if isinstance(scheduler, OneCycleLR | CyclicLR):
         return {}
     found = {f"{place}, {type(scheduler).__name__}": vars(scheduler)}
-    for i, inner in enumerate(getattr(scheduler, "_schedulers", ())):  # of a sequence or a chain
-        found |= _of_schedule(inner, f"{place}.{i}")
+    inners = scheduler._schedulers if isinstance(scheduler, SequentialLR | ChainedScheduler) else ()
+    for i, inner in enumerate(inners):
+        found |= _scheduler_settings(inner, f"{place}.{i}")
     return found
 
 
-def _plain(settings: Mapping[str, Any]) -> _Settings:
+def _plain_values(settings: Mapping[str, Any]) -> _Settings:
     return {name: value for name, value in settings.items() if _is_plain(value) and not name.startswith("_")}
 
 

@@ -1,4 +1,4 @@
-"""Training on rubbish."""
+"""Training on rubbish class examples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ from adv_lightning.data.seeding import mix_seed, process_seed
 
 
 class RubbishTraining(Term):
-    """Teaches that noise is of no class: adds the loss of N(0, std^2) inputs whose answer is "none".
+    """Teaches that noise belongs to no class: adds the loss of N(0, std^2) inputs whose target is "none".
 
-    "None" is the uniform distribution for a softmax and zeros for independent probabilities: the loss is the module's
-    `loss_fn.no_class`, a mean over the noise inputs. These are drawn for each batch as by `InputNoise`; they pass
-    through the network in train mode, in one more forward and backward pass, and leave BatchNorm's running statistics
-    alone (Goodfellow et al. 2015, appendix A: rubbish class examples, and training to resist them).
+    The target "none" is the uniform distribution for a softmax, and zeros for independent probabilities. The loss is
+    the module's `loss_fn.no_class`, a mean over the noise inputs. The noise is drawn anew for each batch, seeded as in
+    `InputNoise`. It passes through the network in train mode, in one more forward and backward pass, and does not
+    change BatchNorm's running statistics (Goodfellow et al. 2015, appendix A: rubbish class examples, and training to
+    resist them).
 
     Args:
         weight: Factor of the added loss, above 0.
-        fraction: Noise inputs per example of the batch, above 0; their number is rounded, and at least 1.
+        fraction: Number of noise inputs per example of the batch, above 0. The product is rounded, and is at least 1.
         std: Standard deviation of the noise, in the units of the input, above 0.
 
     Raises:
-        ValueError: a number is not above 0, or infinite.
-        TypeError: the module is no AdversarialModule.
+        ValueError: an argument is not a finite number above 0.
+        TypeError: the module is not an AdversarialModule.
         NotImplementedError: in the first batch, the module's loss does not define `no_class`.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> trainer = Trainer(callbacks=[RubbishTraining(fraction=0.5)])
     """
 
     def __init__(self, weight: float = 1.0, fraction: float = 1.0, std: float = 1.0) -> None:
@@ -51,7 +56,7 @@ class RubbishTraining(Term):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         seed = process_seed() or 0
         assert self._generator is not None
-        # The last number tells these draws from the data set's and from InputNoise's.
+        # The last number makes these draws differ from those of the data set and of InputNoise.
         self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 2))
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:

@@ -1,5 +1,6 @@
-"""The command line."""
+"""The command line. Names are imported on first use, so that `cli.commands` needs no torch."""
 
-from adv_lightning.cli.command_line import AdversarialCLI, main
+import lazy_loader
 
 __all__ = ["AdversarialCLI", "main"]
+__getattr__, __dir__, _ = lazy_loader.attach_stub(__name__, __file__)

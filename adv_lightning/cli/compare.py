@@ -16,16 +16,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.cli.defaults import default_bar, default_logger
-from adv_lightning.cli.parser import ArgumentParser, is_ours
+from adv_lightning.cli.errors import ArgumentParser, is_ours
 from adv_lightning.evaluation.comparison import Comparison
 from adv_lightning.evaluation.from_checkpoint import names_of
 from adv_lightning.evaluation.transfer_matrix import check_names
 from adv_lightning.methods.checkpoint_format import DATA, described, read_checkpoint
 
 _DESCRIPTION = """\
-Judge several networks under each other's adversarial examples: error, confidence on mistakes, and how often they make
-the same mistake. Tables are printed; metrics.json, with all that the figures depend on, and two pictures are written
-to the run's directory. Example: compare --checkpoints [a.ckpt,b.ckpt] --names [plain,trained] --attack=FGSM
+Evaluate networks under each other's adversarial examples: error, confidence on mistakes, and how often two networks
+make the same mistake. Prints tables, and writes metrics.json, with everything that the figures depend on, and two plots
+to the run's folder. Example: compare --checkpoints [a.ckpt,b.ckpt] --names [plain,trained] --attack=FGSM
 --attack.eps=0.25 --data.root=DIR
 """
 
@@ -36,7 +36,7 @@ def compare(words: Sequence[str]) -> Comparison:
     Raises:
         SystemExit: an argument is wrong; the reason is printed, status 2.
         FileNotFoundError: a file is missing.
-        ValueError: a class refuses its argument, or the networks cannot be compared.
+        ValueError: a class refuses an argument, or the networks cannot be compared.
     """
     parser = _parser()
     data = _remember(words, parser)
@@ -44,7 +44,7 @@ def compare(words: Sequence[str]) -> Comparison:
     names = check_names(names_of(config.checkpoints, config.names))
     for key, example in (("data", "MNISTDataModule --data.root=DIR"), ("attack", "FGSM --attack.eps=0.25")):
         if config.get(key) is None:
-            parser.error(f"the first checkpoint remembers no {key}: name it, as in --{key}={example}")
+            parser.error(f"the first checkpoint has no {key}. Give one, as in --{key}={example}")
     seed_everything(config.seed_everything)
     try:
         init = parser.instantiate(config)
@@ -59,7 +59,7 @@ def compare(words: Sequence[str]) -> Comparison:
     here = _kind(config.data.as_dict())
     other = [f"{n} on {_kind(d)}" for n, d in zip(names, data, strict=True) if _kind(d) not in (None, here)]
     if other:
-        rank_zero_warn(f"judged on {here}, but trained on other data: {', '.join(other)}")
+        rank_zero_warn(f"evaluated on {here}, but trained on other data: {', '.join(other)}")
     trainer = _trainer(init.trainer.as_dict(), SaveConfigCallback(parser, config))
     trainer.test(comparison, datamodule=init.data, verbose=False)
     return comparison
@@ -75,35 +75,37 @@ def _parser() -> ArgumentParser:
         "--checkpoints",
         type=list[str],
         default=[],
-        help="Checkpoints that the command line made, at least two, as in [a.ckpt,b.ckpt]; an ensemble is one network.",
+        help="At least two checkpoints that the command line made, as in [a.ckpt,b.ckpt]; an ensemble is one network.",
     )
     parser.add_argument(
         "--names",
         type=list[str] | None,
         default=None,
-        help="A name for each, as in [plain,trained]. Null: the parts of the paths that differ.",
+        help="A name for each network, as in [plain,trained]. Null: the parts of the paths that differ.",
     )
-    parser.add_argument("--max_samples", type=int | None, default=None, help="Only the first so many test examples.")
-    parser.add_argument("--seed_everything", type=int, default=0, help="Seed of attacks and data that draw at random.")
+    parser.add_argument(
+        "--max_samples", type=int | None, default=None, help="Use only the first examples of the test set, this many."
+    )
+    parser.add_argument("--seed_everything", type=int, default=0, help="Seed of random attacks and data.")
     parser.add_subclass_arguments(
         Attack,
         "attack",
         required=False,
-        help="What crafts. By default what judges the first checkpoint: its val_attack, or else its attack.",
+        help="Attack that crafts the examples. Default: the first checkpoint's val_attack, or else its attack.",
     )
     parser.add_subclass_arguments(
         LightningDataModule,
         "data",
         fail_untyped=False,
         required=False,
-        help="What is judged on, the part for test. By default what the first checkpoint was trained with.",
+        help="Data whose test part is used. Default: the data of the first checkpoint's training.",
     )
     parser.add_lightning_class_args(Trainer, "trainer")
     return parser
 
 
 def _remember(words: Sequence[str], parser: ArgumentParser) -> list[dict[str, Any] | None]:
-    """Make the first checkpoint's data and attack the default, and return what data each was trained with."""
+    """Make the first checkpoint's data and attack the defaults, and return the data that each was trained with."""
     paths = _checkpoints(words)
     try:
         found = [read_checkpoint(path) for path in paths]
@@ -127,7 +129,7 @@ def _checkpoints(words: Sequence[str]) -> list[str]:
     probe.add_argument("--checkpoints+", dest="further", action="append", default=[])
     given = probe.parse_known_args(list(words))[0]
     paths: Any = []
-    with suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # the parser says what is wrong
+    with suppress(yaml.YAMLError, OSError, UnicodeDecodeError):  # the parser will report it
         for file in given.config:
             content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
             paths = content.get("checkpoints", paths) if isinstance(content, dict) else paths
@@ -137,7 +139,7 @@ def _checkpoints(words: Sequence[str]) -> list[str]:
 
 
 def _kind(data: dict[str, Any] | None) -> str | None:
-    """Return the class of a data module in short, with the classes it was asked for."""
+    """Return the short class name of a data module, with the classes that it was asked for."""
     if data is None:
         return None
     name, classes = data["class_path"].rpartition(".")[2], data.get("init_args", {}).get("classes")
@@ -145,7 +147,7 @@ def _kind(data: dict[str, Any] | None) -> str | None:
 
 
 def _trainer(config: dict[str, Any], save_config: SaveConfigCallback) -> Trainer:
-    """Build the trainer with the project's progress bar and TensorBoard, where nothing else is asked for."""
+    """Build the trainer, by default with the project's progress bar and TensorBoard."""
     own = config.get("callbacks") or []
     own = own if isinstance(own, list) else [own]
     callbacks = [*own, *default_bar(config, own)]

@@ -1,4 +1,4 @@
-"""What the commands' trainers have where nothing else is asked for."""
+"""Defaults of the commands' trainers: logger, progress bar and plugins."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from adv_lightning.cli.runs import RunLogger
 
 
 def default_logger(config: Mapping[str, Any], run: Path | None = None, step: int = 0) -> RunLogger | None:
-    """Return a TensorBoard logger without a placeholder metric; None where the configuration speaks of a logger.
+    """Return a TensorBoard logger without a placeholder metric; None if the configuration has a logger.
 
     Args:
-        config: The trainer's.
-        run: Folder of the run that goes on. None: a new one.
-        step: Where it goes on. What was logged from there on is shown no more, since it is logged again.
+        config: The trainer's arguments.
+        run: Folder of the run that continues. None: a new run.
+        step: Step at which it continues. Later entries in the log are hidden, since they are logged again.
     """
     if config.get("logger") not in (None, True):
         return None
@@ -31,12 +31,12 @@ def default_logger(config: Mapping[str, Any], run: Path | None = None, step: int
 
 
 def default_plugins(given: Any) -> list[Any]:
-    """Return the plugins `given`, with the project's writer of checkpoints if there is none among them."""
+    """Return the given plugins, with the project's CheckpointIO unless there is one among them."""
     plugins = given if isinstance(given, list) else [] if given is None else [given]
     return plugins if any(isinstance(each, CheckpointIO) for each in plugins) else [*plugins, WholeCheckpointIO()]
 
 
 def default_bar(config: Mapping[str, Any], given: Sequence[Callback]) -> list[Callback]:
-    """Return the project's progress bar, or nothing where one is given or none is wanted."""
+    """Return the project's progress bar, or nothing if there is one already or none is wanted."""
     shown = config.get("enable_progress_bar") is not False and not config.get("barebones")
     return [TimedProgressBar()] if shown and not any(isinstance(callback, ProgressBar) for callback in given) else []

@@ -1,16 +1,26 @@
-"""Command-line errors in a few lines, with the nearest valid names."""
+"""The parser of the commands: reads class paths of before a move, and explains errors in a few lines."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import importlib
 import inspect
 import re
-from collections.abc import Iterable
+import sys
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-# What the parser says of the alternatives it tried; the line that says what is wrong stands among these.
+import yaml
+from jsonargparse import get_loader, set_loader
+from lightning.pytorch.cli import LightningArgumentParser
+
+import adv_lightning
+from adv_lightning.attacks.config import class_path
+from adv_lightning.methods.checkpoint_format import MOVED
+
+# jsonargparse lists every alternative that it tried. These lines do not say what is wrong.
 _NOISE = re.compile(
     r"Does not validate against any of the Union subtypes|Subtypes: |Errors:|Expected a <class 'NoneType'>"
     r"|Expected a path but .* either not accessible or invalid|Given value type: "
@@ -23,19 +33,78 @@ _NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<name>\S+)|does not accept option '(?P<nested>[^']+)'")
 _CHOICE = re.compile(r"invalid choice: '(?P<name>[^']+)' \(choose from (?P<choices>[^)]+)\)")
 _NO_FILE = re.compile(r"File does not exist: '?(?P<path>[^']+)'?")
-_WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.+)")
 
+_WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
+_OWN_CLASS = re.compile(r"\badv_lightning(?:\.\w+)+")
+_PUBLIC = ("attacks", "callbacks", "data", "evaluation", "losses", "models", "module")
+_MODE = "adv_lightning"
 
-_HOMES = ("attacks", "callbacks", "data", "evaluation", "losses", "models", "module")
+
+def today(text: str) -> str:
+    """Return a command line's word, or the text of a configuration, with public class paths.
+
+    Those of before files moved are replaced too.
+    """
+    return _OWN_CLASS.sub(lambda found: _public_path(found[0]), text)
 
 
-def explain(message: str, parser: argparse.ArgumentParser) -> str:
-    """Return the parser's message without the alternatives it tried, and with the names that come nearest.
+def _public_path(path: str) -> str:
+    module, _, name = path.rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)
+    return class_path(kind) if inspect.isclass(kind) else MOVED.get(path, path)
+
+
+def _load(text: str) -> Any:
+    return get_loader("yaml")(today(text))
+
+
+set_loader(_MODE, _load, exceptions=(yaml.YAMLError,))
+
+
+class ArgumentParser(LightningArgumentParser):
+    """Lightning's parser, which also reads class paths of before a move, and says errors in a few lines.
 
     Args:
-        message: What the parser says, possibly nested over many lines.
-        parser: The parser, whose keys are the candidates for a mistyped one.
+        command: The command whose arguments it takes. None: of no command, or of several.
+        **kwargs: As for Lightning's LightningArgumentParser.
+    """
+
+    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault("parser_mode", _MODE)
+        super().__init__(*args, **kwargs)
+        self.command = command
+        self.commands: Mapping[str, ArgumentParser] = {}
+        """The parsers of the commands, if this one has some."""
+
+    def parse_args(self, args: Sequence[str] | None = None, *further: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        words = sys.argv[1:] if args is None else args
+        return super().parse_args([today(word) for word in words], *further, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> Any:
+        if not self.exit_on_error:
+            return super().error(message, ex)
+        sys.stderr.write(explain(message, self) + "\n")
+        raise SystemExit(2)
+
+
+def is_ours(error: BaseException) -> bool:
+    """Whether this package raised the error, or the one that caused it, on purpose. Others need their traceback."""
+    link: BaseException | None = error
+    while link is not None:
+        frames = traceback.extract_tb(link.__traceback__)
+        if frames and Path(frames[-1].filename).is_relative_to(Path(adv_lightning.__file__).parent):
+            return True
+        link = link.__cause__
+    return False
+
+
+def explain(message: str, parser: ArgumentParser) -> str:
+    """Return a parser's message without the alternatives that it tried, and with the nearest valid names.
+
+    Args:
+        message: The parser's message, possibly nested over many lines.
+        parser: The parser. Its keys are the candidates for a mistyped one.
     """
     keys: list[str] = []
     owner = ""
@@ -53,33 +122,34 @@ def explain(message: str, parser: argparse.ArgumentParser) -> str:
     if any(_NO_CLASS.search(line) for line in message.splitlines()):
         reasons = [reason for reason in reasons if not reason.startswith("Given value: ")]
     where = f"{'.'.join(keys)}: " if keys else ""
-    return f"error: {where}{'; '.join(reasons) or message}\n(--help lists every key, --print_config shows them set)"
+    return f"error: {where}{'; '.join(reasons) or message}\n(--help lists all keys, --print_config shows their values)"
 
 
-def _reason(line: str, owner: str, parser: argparse.ArgumentParser) -> str:
+def _reason(line: str, owner: str, parser: ArgumentParser) -> str:
     if found := _OPTION.search(line):
         module, _, name = owner.rpartition(".")
         arguments = arguments_of(getattr(importlib.import_module(module), name))
         return (
-            f"{owner.rsplit('.', 1)[-1]} takes no argument {found['name']!r}{_nearest(found['name'], arguments)}. "
-            + (f"It takes {', '.join(arguments)}" if arguments else "Give a class_path, and init_args below it")
+            f"{owner.rsplit('.', 1)[-1]} does not accept the argument {found['name']!r}"
+            f"{_nearest(found['name'], arguments)}. "
+            + (f"It accepts {', '.join(arguments)}" if arguments else "Give a class_path, and init_args below it")
         )
     if found := _NO_CLASS.search(line):
         known = list(_classes())
         if found["name"] in known:
-            return f"{found['name']} is no class of the kind that is wanted here"
+            return f"{found['name']} is a class of another kind than this key takes"
         near = _nearest(found["name"], known)
-        return f"there is no class {found['name']}{near}; a class of your own is named by its dotted path"
+        return f"there is no class {found['name']}{near}. Give a class of your own by its import path, as in mypkg.Net"
     if found := _UNKNOWN.search(line):
         name = (found["name"] or found["nested"]).lstrip("-").partition("=")[0]
         return f"there is no key {name!r}{_nearest_key(name, _known_keys(parser))}"
     if found := _CHOICE.search(line):
         choices = re.findall(r"'([^']+)'", found["choices"])
-        return f"there is no {found['name']!r}{_nearest(found['name'], choices)}; there are {', '.join(choices)}"
+        return f"there is no {found['name']!r}{_nearest(found['name'], choices)}. Choose from {', '.join(choices)}"
     if found := _REQUIRED.search(line):
-        hint = "; name a configuration, as in --config configs/digits.yaml, or a checkpoint, as in --ckpt_path PATH"
+        hint = ". Give a configuration, as in --config configs/digits.yaml, or a checkpoint, as in --ckpt_path PATH"
         hint = hint if _WHOLE.fullmatch(found["names"]) else ""
-        return f"{found['names']} is not given{hint}"
+        return f"{found['names']} is missing{hint}"
     if found := _NO_FILE.search(line):
         path = Path(found["path"])
         siblings = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
@@ -93,26 +163,22 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 
 def _nearest_key(name: str, known: list[str]) -> str:
-    """Compare as much of the key as each known one is long: what follows belongs to a class."""
+    """Compare only as many parts of the key as each known key has: the rest belongs to a class."""
     heads = {key: ".".join(name.split(".")[: key.count(".") + 1]) for key in known}
     near = [key for key, head in heads.items() if difflib.get_close_matches(head, [key], cutoff=0.8)]
     near.sort(key=lambda key: -difflib.SequenceMatcher(None, heads[key], key).ratio())
     return f" (did you mean {' or '.join(near[:3])}?)" if near else ""
 
 
-def _known_keys(parser: argparse.ArgumentParser) -> list[str]:
-    keys: dict[str, None] = {}
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            keys.update({key: None for command in action.choices.values() for key in _known_keys(command)})
-        keys.update({option.lstrip("-").removesuffix("+"): None for option in action.option_strings})
-    keys = {key: None for key in keys if len(key) > 1 and not key.endswith(".help")}
-    groups = {".".join(key.split(".")[:depth]) for key in keys for depth in range(1, key.count(".") + 1)}
-    return [key for key in keys if key not in groups]
+def _known_keys(parser: ArgumentParser) -> list[str]:
+    defaults = [each.get_defaults(skip_validation=True) for each in (parser, *parser.commands.values())]
+    keys = [key for found in defaults for key, _ in found.items()]
+    # A class has keys of its own below its key, which depend on the class.
+    return list(dict.fromkeys(re.split(r"\.(?:class_path|init_args)\b", key)[0] for key in keys))
 
 
 def arguments_of(kind: type) -> list[str]:
-    """Return the names of a class's arguments, those that it passes on to its base classes included."""
+    """Return the names of a class's arguments, with those that it passes on to its base classes."""
     seen: dict[str, None] = {}
     for base in kind.__mro__:
         parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
@@ -124,7 +190,7 @@ def arguments_of(kind: type) -> list[str]:
 
 def _classes() -> list[str]:
     names: list[str] = []
-    for package in _HOMES:
+    for package in _PUBLIC:
         module = importlib.import_module(f"adv_lightning.{package}")
         names += [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
     return names

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import make_dataclass
+from typing import Any, NamedTuple, cast
+
 from lightning.pytorch import Callback
 
+from adv_lightning.attacks.config import class_path
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
     AdversarialEarlyStopping,
@@ -28,66 +32,59 @@ from adv_lightning.evaluation import (
 )
 
 
-class NamedCallbacks:
-    """The project's callbacks, each under a name, so that several configuration files merge.
-
-    Null switches one off. Callbacks of your own go to trainer.callbacks.
+class Named(NamedTuple):
+    """A callback that has a key of its own, `callbacks.NAME`.
 
     Args:
-        early_stopping: Stops when the adversarial validation error stops falling.
-        checkpoint: Keeps the best and the last checkpoint.
-        finite_loss: Ends training when the loss is not finite.
-        max_norm: Limits the norm of each unit's incoming weights.
-        momentum: Moves the optimizer's momentum over the epochs.
-        noise: Trains on noise in place of the attack.
-        hidden: Perturbs hidden layers.
-        l1: Adds an L1 penalty on chosen layers.
-        rubbish: Trains on noise inputs that are of no class.
-        centres: Moves the units of an RBF network to the means of their classes.
-        pictures: Shows what the attack does, in TensorBoard.
-        attack_suite: Judges under further attacks in test and validate.
-        rubbish_test: Counts inputs of no class that are taken for one.
-        fooling: Makes fooling images of every class.
-        logit_sweep: Follows the logits along the line of the attack.
-        first_layer: Draws the filters of the first layer.
-        report: Writes what was found in test and validate, with pictures if asked to.
-        final_metrics: Writes hyper-parameters with the final figures, in TensorBoard.
+        name: The key.
+        kind: The callback's class.
+        help: What it does.
+        on: Whether it acts unless it is switched off with null.
     """
 
-    def __init__(
-        self,
-        early_stopping: AdversarialEarlyStopping | None = None,
-        checkpoint: AdversarialCheckpoint | None = None,
-        finite_loss: FiniteLoss | None = None,
-        max_norm: MaxNorm | None = None,
-        momentum: MomentumSchedule | None = None,
-        noise: InputNoise | None = None,
-        hidden: HiddenPerturbation | None = None,
-        l1: L1Penalty | None = None,
-        rubbish: RubbishTraining | None = None,
-        centres: ClassCentres | None = None,
-        pictures: AdversarialPictures | None = None,
-        attack_suite: AttackSuite | None = None,
-        rubbish_test: RubbishTest | None = None,
-        fooling: Fooling | None = None,
-        logit_sweep: LogitSweep | None = None,
-        first_layer: FirstLayer | None = None,
-        report: Report | None = None,
-        final_metrics: FinalMetrics | None = None,
-    ) -> None:
-        watching = (early_stopping, checkpoint, pictures, final_metrics)
-        judging = (attack_suite, rubbish_test, fooling, logit_sweep, first_layer, report)
-        acting = (finite_loss, max_norm, momentum, noise, hidden, l1, rubbish, centres)
-        self.callbacks: list[Callback] = [
-            callback for callback in (*acting, *watching, *judging) if callback is not None
-        ]
+    name: str
+    kind: type[Callback]
+    help: str
+    on: bool = False
 
 
-ON_BY_DEFAULT = {
-    "checkpoint": AdversarialCheckpoint,
-    "finite_loss": FiniteLoss,
-    "pictures": AdversarialPictures,
-    "attack_suite": AttackSuite,
-    "report": Report,
-    "final_metrics": FinalMetrics,
-}
+NAMED = (
+    # In the order in which they act.
+    Named("finite_loss", FiniteLoss, "Ends training when the loss is not finite.", on=True),
+    Named("max_norm", MaxNorm, "Limits the norm of each unit's incoming weights."),
+    Named("momentum", MomentumSchedule, "Changes the optimizer's momentum over the epochs."),
+    Named("noise", InputNoise, "Trains on noise in place of the attack."),
+    Named("hidden", HiddenPerturbation, "Perturbs hidden layers."),
+    Named("l1", L1Penalty, "Adds an L1 penalty on chosen layers."),
+    Named("rubbish", RubbishTraining, "Also trains on noise inputs that belong to no class."),
+    Named("centres", ClassCentres, "Sets the centres of an RBF network to the class means."),
+    Named("early_stopping", AdversarialEarlyStopping, "Stops when the adversarial validation error stops falling."),
+    Named("checkpoint", AdversarialCheckpoint, "Keeps the best and the last checkpoint.", on=True),
+    Named("pictures", AdversarialPictures, "Shows adversarial examples in TensorBoard.", on=True),
+    Named("final_metrics", FinalMetrics, "Writes hyper-parameters with the final figures to TensorBoard.", on=True),
+    Named("attack_suite", AttackSuite, "Evaluates under further attacks in test and validate.", on=True),
+    Named("rubbish_test", RubbishTest, "Counts noise inputs that are assigned to a class."),
+    Named("fooling", Fooling, "Makes fooling images of every class."),
+    Named("logit_sweep", LogitSweep, "Follows the logits along the attack's direction."),
+    Named("first_layer", FirstLayer, "Draws the filters of the first layer."),
+    Named("report", Report, "Writes the findings of test and validate, on request with pictures.", on=True),
+)
+
+ON_BY_DEFAULT = {f"callbacks.{named.name}": {"class_path": class_path(named.kind)} for named in NAMED if named.on}
+"""Defaults of the command line's parser."""
+
+# A class with one argument for each, so that configuration files are merged key by key.
+NamedCallbacks = make_dataclass("NamedCallbacks", [(named.name, named.kind | None, None) for named in NAMED])
+NamedCallbacks.__module__ = __name__
+NamedCallbacks.__doc__ = "\n".join(
+    [
+        "The project's callbacks. Null switches one off. Your own go to trainer.callbacks.\n\nArgs:",
+        *(f"    {named.name}: {named.help}" for named in NAMED),
+    ]
+)
+
+
+def callbacks_of(arguments: Any) -> list[Callback]:
+    """Return the callbacks of a `NamedCallbacks` that are not switched off, in the order in which they act."""
+    found = (getattr(arguments, named.name) for named in NAMED)
+    return [cast(Callback, callback) for callback in found if callback is not None]

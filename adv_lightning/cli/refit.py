@@ -1,4 +1,4 @@
-"""The paper's protocol: train again from scratch on all data, for the number of epochs a run found best."""
+"""The paper's protocol: train from scratch on all training data, for the number of epochs a run found best."""
 
 from __future__ import annotations
 
@@ -6,32 +6,44 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
 
+from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
+
+if TYPE_CHECKING:
+    from adv_lightning.cli.command_line import AdversarialCLI
+
 _EPILOG = """\
-The run's config.yaml is used again, with data.val_size=0, trainer.max_epochs set to the best epoch + 1 (epochs
-count from 0), no limit on steps or time, no early stopping, and the last checkpoint kept in place of the best.
-Further --KEY VALUE arguments, as for fit, win over these: --seed_everything 1 for another seed. Source: Goodfellow
-et al. 2015, section 6.
+Uses the run's config.yaml with these changes: data.val_size=0, trainer.max_epochs is the best epoch + 1 (epochs count
+from 0), no limit on steps or time, no early stopping, and the last checkpoint is kept in place of the best. Further
+--KEY VALUE arguments, as for fit, win over these: --seed_everything 1 for another seed. Source: Goodfellow et al.
+2015, section 6.
 """
 
 
+def refit(words: Sequence[str]) -> AdversarialCLI:
+    """Run the command line after `refit`; see `refit_arguments`."""
+    arguments = refit_arguments(words)
+    from adv_lightning.cli.command_line import AdversarialCLI
+
+    return AdversarialCLI(args=arguments)
+
+
 def refit_arguments(words: Sequence[str]) -> list[str]:
-    """Return the arguments of `fit` that retrain a finished run on all training data.
+    """Return the arguments of `fit` that train a finished run again on all training data.
 
     Args:
         words: The command line after `refit`: `--run DIR`, and arguments of `fit` that win over the run's.
 
     Raises:
-        SystemExit: the folder is no finished run, or one that cannot be trained without validation; the reason is
-            printed, status 2.
+        SystemExit: the folder does not hold a finished run, or the run needs validation. The reason is printed,
+            status 2.
     """
     parser = argparse.ArgumentParser(
         prog="python -m adv_lightning refit",
-        description="Train again from scratch on all training data, for the number of epochs a run found best.",
+        description="Train from scratch on all training data, for as many epochs as a finished run found best.",
         epilog=_EPILOG,
         allow_abbrev=False,
     )
@@ -40,9 +52,9 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
     path = options.run / "config.yaml"
     if not path.is_file():
         near = " or ".join(_runs_near(options.run)) or "lightning_logs/version_0"
-        raise _refusal(f"--run {options.run}: there is no config.yaml in it; give the folder of a run, such as {near}")
+        raise _refusal(f"--run {options.run}: this folder has no config.yaml. Give the folder of a run, such as {near}")
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = moved(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _refusal(f"{path} is not readable as YAML: {error}") from error
     if not isinstance(config, dict):
@@ -86,18 +98,18 @@ def best_epoch(run: Path) -> int:
             if state.get("best_epoch") is not None:
                 return int(state["best_epoch"])
     elif kept:
-        # What was kept later knows of all that was kept before.
+        # The newest checkpoint knows of all earlier ones.
         newest = max((_read(path) for path in kept), key=lambda checkpoint: checkpoint["global_step"])
     else:
         newest = {}
     for state in _callback_states(newest):
         if state.get("monitor") is not None and state.get("best_model_path"):
             return int(_read(_moved(Path(state["best_model_path"]), folder))["epoch"])
-    # Checkpoints of weights alone remember no callback.
+    # Checkpoints of weights alone hold no state of callbacks.
     if len(kept) == 1 and "callbacks" not in newest:
         return int(_read(kept[0])["epoch"])
     raise _refusal(
-        f"--run {run}: no best epoch is known; it needs checkpoints/last.ckpt of a run with early stopping that "
+        f"--run {run}: the best epoch is unknown. refit needs checkpoints/last.ckpt of a run with early stopping that "
         "reached its start_epoch, or the checkpoint of the best epoch, checkpoints/best.ckpt"
     )
 
@@ -107,52 +119,48 @@ def _callback_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _moved(path: Path, folder: Path) -> Path:
-    """Return where the checkpoint `path` is now: `folder`, if it is there under the same name."""
+    """Return where the checkpoint `path` is now: in `folder`, if a file of that name is there."""
     here = folder / path.name
     if not here.is_file() and not path.is_file():
-        raise _refusal(f"the best checkpoint is {path.name}, and it is neither in {folder} nor at {path}")
+        raise _refusal(f"the best checkpoint, {path.name}, is missing: it is neither in {folder} nor at {path}")
     return here if here.is_file() else path
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise _refusal(
-            f"{path} cannot be read as a checkpoint, safely; it may have been cut short: "
-            f"{type(error).__name__}: {reason}"
-        ) from error
-    if not isinstance(checkpoint, dict) or not {"epoch", "global_step"} <= checkpoint.keys():
-        raise _refusal(f"{path} is no checkpoint of a Lightning run: it does not say of which epoch it is")
+        checkpoint = read_checkpoint(path)
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    if not {"epoch", "global_step"} <= checkpoint.keys():
+        raise _refusal(f"{path}: this is not a checkpoint of a Lightning run: it has no epoch")
     return checkpoint
 
 
 def _check_data(path: Path, config: dict[str, Any], further: Sequence[str]) -> None:
-    """Refuse data whose validation images cannot join training."""
+    """Refuse data that cannot give their validation images to training."""
     if any(word.startswith(("--data=", "--data.class_path")) or word == "--data" for word in further):
         return
     data = config.get("data") or {}
     kind, arguments = data.get("class_path", "null"), data.get("init_args") or {}
     if not kind.startswith("adv_lightning.data.") and "val_size" not in arguments:
         raise _refusal(
-            f"{path}: data is {kind}, which takes no val_size, so refit cannot give its validation examples to "
-            "training: give it an argument val_size that may be 0, or run fit by hand on all data, with "
-            "--trainer.max_epochs set to the number of epochs"
+            f"{path}: data is {kind}, which has no argument val_size, so refit cannot use its validation examples for "
+            "training. Add an argument val_size that may be 0, or run fit on all data with --trainer.max_epochs set to "
+            "the number of epochs"
         )
     probe = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     probe.add_argument("--data.root", "--data.init_args.root", dest="root", default=arguments.get("root"))
     root = probe.parse_known_args(further)[0].root
     if kind.endswith(".ImageFolderDataModule") and root is not None and Path(root, "val").is_dir():
         raise _refusal(
-            f"{Path(root, 'val')} holds validation pictures, which refit would neither train on nor leave out: copy "
-            f"the pictures of {Path(root, 'val')} and {Path(root, 'train')} into one folder train of a new root, "
-            "and name it with --data.root"
+            f"{Path(root, 'val')} holds validation images, which refit cannot move to training. Copy the images of "
+            f"{Path(root, 'val')} and {Path(root, 'train')} into one folder train of a new root, and give that root "
+            "with --data.root"
         )
 
 
 def _check_monitors(path: Path, config: dict[str, Any], further: Sequence[str]) -> None:
-    """Refuse what waits for a validation figure, since all data are trained on."""
+    """Refuse what waits for a validation figure: refit trains on all data."""
     model = (config.get("model") or {}).get("init_args") or {}
     callbacks = (config.get("trainer") or {}).get("callbacks") or []
     watchers = [
@@ -168,13 +176,13 @@ def _check_monitors(path: Path, config: dict[str, Any], further: Sequence[str]) 
         if not str(arguments.get("monitor")).startswith("val") or any(word.startswith(names) for word in further):
             continue
         raise _refusal(
-            f"{path}: {key} has {watcher['class_path']}, which watches {arguments['monitor']}, and refit trains on all "
-            f"data, with no validation: name {other}, with --{key}, or run fit by hand"
+            f"{path}: {key} has {watcher['class_path']}, which monitors {arguments['monitor']}, but refit has no "
+            f"validation. Give {other}, with --{key}, or run fit"
         )
 
 
 def _runs_near(place: Path) -> list[str]:
-    """Return the folders of the runs, at most five, that lie nearest to `place`: in it, or around it."""
+    """Return the folders of at most five runs near `place`: in it, or else in the folders above."""
     for base in (place, *list(place.parents)[:2]):
         runs = [base, *base.glob("version_*"), *base.glob("lightning_logs/version_*")]
         runs = [run for run in runs if (run / "config.yaml").is_file()]

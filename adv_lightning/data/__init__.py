@@ -1,4 +1,4 @@
-"""Data modules: whole batches of images from memory."""
+"""Data modules that read whole batches of images from memory."""
 
 from adv_lightning.data.augment import RandomCropFlip
 from adv_lightning.data.base import ImageDataModule

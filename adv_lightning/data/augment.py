@@ -3,21 +3,19 @@
 import torch
 from torch import Tensor
 
-__all__ = ["RandomCropFlip"]
-
 
 class RandomCropFlip:
-    """Shift each image by up to ``padding`` pixels, with black coming in, and mirror half of them.
+    """Shift each image by up to `padding` pixels, filling with black, and mirror half of the images.
 
-    The same as torchvision's ``RandomCrop(size, padding)`` and ``RandomHorizontalFlip()`` on each image, in
-    one gather for the batch.
+    Equivalent to torchvision's `RandomCrop(size, padding)` and `RandomHorizontalFlip()` on each image, in one gather
+    for the whole batch.
 
     Args:
-        padding: Largest shift in pixels, each way in both directions.
-        flip: Mirror with a chance of one half.
+        padding: Largest shift in pixels, in each of the four directions.
+        flip: Mirror with probability 1/2.
 
     Raises:
-        ValueError: The padding is negative.
+        ValueError: padding is negative.
     """
 
     def __init__(self, padding: int = 4, flip: bool = True) -> None:
@@ -27,7 +25,7 @@ class RandomCropFlip:
         self.flip = flip
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a changed copy of x [B, C, H, W], drawn from ``generator``, which is on the CPU."""
+        """Return a changed copy of x, [B, C, H, W]. Draws come from `generator`, which is on the CPU."""
         number, channels, height, width = x.shape
         shift = torch.randint(2 * self.padding + 1, (number, 2), generator=generator)
         rows = shift[:, :1] + torch.arange(height)

@@ -1,6 +1,5 @@
-"""What all data modules of images share."""
+"""Base class of the data modules, and the split for validation."""
 
-import warnings
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -10,51 +9,49 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from adv_lightning.data.loader import BatchLoader
+from adv_lightning.data.loader_warnings import LoaderWarnings
 from adv_lightning.data.sampler import ShardedSampler
 from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.data.shared import once_a_node
 from adv_lightning.data.tensors import BatchTransform, TensorImages
 
-__all__ = ["ImageDataModule", "split_indices"]
-
 Labelled = tuple[Tensor, Tensor]
 
 
 class ImageDataModule(LightningDataModule):
-    """Images in memory, split for training, validation and test.
+    """Images in memory, split into training, validation and test sets.
 
-    For a data set of your own, subclass it, set ``input_shape`` and ``all_class_names`` and write ``load``.
+    For your own data set, subclass it, set `input_shape` and `all_class_names`, and write `load`.
 
-    Batches are ``(x, y)``: x float32 [B, C, H, W] in [0, 1], y int64 [B]. Training is shuffled anew each
-    epoch; over several processes it is padded, see `ShardedSampler`. Validation and test are in order, each
-    image exactly once over all processes. Prediction reads what test reads.
+    Batches are (x, y): x float32 [B, C, H, W] in [0, 1], y int64 [B]. Training images are shuffled again each epoch;
+    with several processes they are padded, see `ShardedSampler`. Validation and test images are in order, each exactly
+    once over all processes. Prediction reads the same images as test.
 
     Args:
         batch_size: Images per batch and process.
-        val_size: Number of training images kept for validation, counted before ``classes`` chooses. 0: train
-            on all; then there is no validation loader.
-        split: Which images these are. ``last``: the last ones. ``random``: drawn once with ``split_seed``,
-            with the classes in proportion.
-        split_seed: Seed of the random split. It is independent of the training seed.
-        classes: Keep only these classes, relabelled from 0 in the order given: [3, 7] makes 3 class 0 and
-            7 class 1.
+        val_size: Number of training images kept for validation, counted before `classes` selects. 0: train on all
+            images; there is no validation loader then.
+        split: Which images are kept for validation. "last": the last ones. "random": drawn once with `split_seed`, with
+            the classes in proportion.
+        split_seed: Seed of the random split, 0 or more. It is independent of the training seed.
+        classes: Keep only these classes, relabelled from 0 in the given order: [3, 7] makes 3 class 0 and 7 class 1.
         on_device: Keep the whole set on the trainer's device.
-        test_part: What test and predict read: the "test" set, or the "train" or "val" images, which tells the training
-            error in eval mode, without augmentation.
+        test_part: What test and predict read: the "test" set, or the "train" or "val" images. The last two measure the
+            training or validation error in eval mode, without augmentation.
         seed: Seed of the order and the augmentation, 0 or more. None: Lightning's global seed, or 0.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     input_shape: tuple[int, int, int]
     """Channels, height, width."""
     all_class_names: tuple[str, ...]
-    """The names of all classes of the data set, in the order of its labels."""
+    """Names of all classes of the data set, in the order of their labels."""
     scale: ClassVar[float] = 255.0
-    """The value in what ``load`` returns that stands for 1."""
+    """The image value returned by `load` that stands for 1."""
     train_transform: BatchTransform | None = None
-    """A random change of training batches."""
+    """Random change of training batches."""
 
     def __init__(
         self,
@@ -82,7 +79,7 @@ class ImageDataModule(LightningDataModule):
         if test_part not in ("test", "train", "val"):
             raise ValueError(f"test_part must be 'test', 'train' or 'val', got {test_part!r}")
         if test_part == "val" and val_size == 0:
-            raise ValueError("test_part is 'val', and val_size=0 keeps no image for validation")
+            raise ValueError("test_part='val' needs validation images, but val_size=0 keeps none: set val_size")
         _check_classes(classes, len(self.all_class_names))
         self.batch_size = batch_size
         self.val_size = val_size
@@ -92,38 +89,39 @@ class ImageDataModule(LightningDataModule):
         self.on_device = on_device
         self.test_part = test_part
         self.seed = seed
+        self._warnings = LoaderWarnings()
         self.train_set: TensorImages | None = None
         self.val_set: TensorImages | None = None
         self.test_set: TensorImages | None = None
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the classes in use, in the order of their labels."""
+        """Names of the selected classes, in the order of their labels."""
         chosen = range(len(self.all_class_names)) if self.classes is None else self.classes
         return [self.all_class_names[label] for label in chosen]
 
     @property
     def num_classes(self) -> int:
-        """The number of classes in use."""
+        """Number of selected classes."""
         return len(self.class_names)
 
     def load(self, part: Literal["train", "test"]) -> Labelled:
-        """Read a part of the data set whole, all classes, "train" with what validation may keep.
+        """Read all images of a part of the data set, with all classes. "train" includes the validation images.
 
         Returns:
             Images, uint8 or float32 [N, C, H, W] in [0, scale], and labels, int64 [N].
 
         Raises:
-            FileNotFoundError: A file is missing.
-            ValueError: A file is damaged.
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged.
         """
         raise NotImplementedError(f"{type(self).__name__} must define load(part)")
 
     def load_train_val(self) -> tuple[Labelled, Labelled | None]:
-        """Read what to train on and what to validate on (None: nothing).
+        """Read the training set and the validation set (None: there is none).
 
         Raises:
-            ValueError: ``val_size`` leaves nothing to train on.
+            ValueError: `val_size` leaves nothing to train on.
         """
         images, labels = self.load("train")
         if self.val_size == 0:
@@ -134,30 +132,37 @@ class ImageDataModule(LightningDataModule):
         return (images[train], labels[train]), (images[val], labels[val])
 
     def setup(self, stage: str) -> None:
-        """Read what ``stage`` (fit, validate, test or predict) needs, once, and once for all processes of a node."""
+        """Read what `stage` (fit, validate, test or predict) needs: once, and once for all processes of a node."""
+        self._warnings.silence(self.trainer)
         if stage in ("fit", "validate") and self.train_set is None:
-            train, val = once_a_node(self._train_val, self.trainer)
+            train, val = once_a_node(self._selected_train_val, self.trainer)
             self.train_set = self._make_set("training", train, self.train_transform)
-            self._say_what_lacks(self.train_set.labels)
+            self._warn_of_missing_classes(self.train_set.labels)
             self.val_set = None if val is None else self._make_set("validation", val)
         if stage in ("test", "predict") and self.test_set is None:
-            self.test_set = self._make_set("test", once_a_node(self._to_judge, self.trainer))
+            self.test_set = self._make_set("test", once_a_node(self._load_test, self.trainer))
 
-    def _train_val(self) -> tuple[Labelled, Labelled | None]:
+    def teardown(self, stage: str) -> None:
+        self._warnings.restore()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self._warnings.restore()
+
+    def _selected_train_val(self) -> tuple[Labelled, Labelled | None]:
         train, val = self.load_train_val()
-        return self._chosen(train), None if val is None else self._chosen(val)
+        return self._select(train), None if val is None else self._select(val)
 
-    def _to_judge(self) -> Labelled:
+    def _load_test(self) -> Labelled:
         if self.test_part == "test":
-            return self._chosen(self.load("test"))
-        train, val = self._train_val()
+            return self._select(self.load("test"))
+        train, val = self._selected_train_val()
         if self.test_part == "train":
             return train
         assert val is not None
         return val
 
     def train_dataloader(self) -> BatchLoader:
-        """Return the shuffled training set."""
+        """Return a loader of the shuffled training set."""
         self.train_set = self._ready(self.train_set, "fit")
         seed = (process_seed() or 0) if self.seed is None else self.seed
         sampler = ShardedSampler(self.train_set, shuffle=True, seed=seed)
@@ -165,24 +170,22 @@ class ImageDataModule(LightningDataModule):
         return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """Return the validation set in order, or an empty list where there is none."""
+        """Return a loader of the validation set in order, or an empty list if there is none."""
         if self.train_set is not None and self.val_set is None:
-            # Lightning takes an empty list for no validation, but asks whether that was meant: it was.
-            warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")
-            return []
+            return []  # Lightning reads an empty list as no validation
         self.val_set = self._ready(self.val_set, "validate")
         return self._in_order(self.val_set)
 
     def test_dataloader(self) -> BatchLoader:
-        """Return the test set in order."""
+        """Return a loader of the test set in order."""
         self.test_set = self._ready(self.test_set, "test")
         return self._in_order(self.test_set)
 
     def predict_dataloader(self) -> BatchLoader:
-        """Return the test set in order."""
+        """Return a loader of the test set in order."""
         return self.test_dataloader()
 
-    def _chosen(self, data: Labelled) -> Labelled:
+    def _select(self, data: Labelled) -> Labelled:
         if self.classes is None:
             return data
         images, labels = data
@@ -198,20 +201,19 @@ class ImageDataModule(LightningDataModule):
         except (TypeError, ValueError) as error:
             raise type(error)(f"{type(self).__name__}, {name} set: {error}") from error
 
-    def _say_what_lacks(self, labels: Tensor) -> None:
-        absent = (torch.bincount(labels, minlength=self.num_classes) == 0).nonzero().flatten().tolist()
-        if absent:
-            names = ", ".join(self.class_names[label] for label in absent)
+    def _warn_of_missing_classes(self, labels: Tensor) -> None:
+        missing = (torch.bincount(labels, minlength=self.num_classes) == 0).nonzero().flatten().tolist()
+        if missing:
+            names = ", ".join(self.class_names[label] for label in missing)
             rank_zero_warn(
-                f"{type(self).__name__}, training set: no image of {names}, which the network so cannot learn: "
-                "with val_size, split: random keeps the classes in proportion; or leave these out of classes"
+                f"{type(self).__name__}, training set: no image of {names}: the network cannot learn a class "
+                "without images. Use split: random for validation, which keeps the classes in proportion, or select "
+                "other classes (classes)"
             )
 
     def _ready(self, images: TensorImages | None, stage: str) -> TensorImages:
         if images is None:
             raise RuntimeError(f"{type(self).__name__} has read nothing yet: call setup({stage!r}) first")
-        # There is nothing for workers to do: each batch is one gather.
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         if self.on_device and self.trainer is not None:
             return images.to(self.trainer.strategy.root_device)
         return images
@@ -221,18 +223,18 @@ class ImageDataModule(LightningDataModule):
 
 
 def split_indices(labels: Tensor, size: int, seed: int | None) -> tuple[Tensor, Tensor]:
-    """Split the indices of a set in two, the second of ``size``; both keep the order of the set.
+    """Split the indices of a set into two parts, the second with `size` indices. Both keep the order of the set.
 
     Args:
         labels: int64 [N].
-        size: Length of the second part.
-        seed: Draw the second part at random with the classes in proportion. None: take the last ``size``.
+        size: Number of indices in the second part.
+        seed: Seed of a random second part, with the classes in proportion. None: the last `size` indices.
     """
     number = len(labels)
     order = torch.arange(number)
     if seed is not None:
         order = torch.randperm(number, generator=torch.Generator().manual_seed(mix_seed(seed)))
-        # Each image's place in its class, from 0 to 1: cutting there takes the same share of every class.
+        # Each image's place in its class, from 0 to 1: a cut at one place takes the same share of every class.
         place = torch.empty(number, dtype=torch.float64)
         for label in set(labels.tolist()):
             members = (labels[order] == label).nonzero().squeeze(1)

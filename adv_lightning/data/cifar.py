@@ -1,34 +1,31 @@
 """CIFAR-10."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
-import torchvision
 from torch import Tensor
 
 from adv_lightning.data.augment import RandomCropFlip
 from adv_lightning.data.base import ImageDataModule
 from adv_lightning.data.download import downloading
 
-__all__ = ["CIFAR10DataModule"]
-
 
 class CIFAR10DataModule(ImageDataModule):
     """CIFAR-10 (Krizhevsky, 2009): 32x32 colour pictures, 50,000 for training and 10,000 for test.
 
-    The "python version", unpacked in ``root/cifar-10-batches-py``. Pictures in folders are for
+    The files of the "python version" are unpacked in `root/cifar-10-batches-py`. For pictures in folders use
     `ImageFolderDataModule`.
 
     Args:
         root: Folder of the data.
-        download: Fetch the files where they are missing.
+        download: Download the files if they are missing.
         val_size: Number of training images kept for validation. By default the last 5,000.
-        augment: Shift training images by up to 4 pixels and mirror half of them.
+        augment: Shift training images by up to 4 pixels, and mirror half of them.
         **kwargs: See `ImageDataModule`.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     input_shape = (3, 32, 32)
@@ -44,8 +41,6 @@ class CIFAR10DataModule(ImageDataModule):
         "ship",
         "truck",
     )
-    source: ClassVar[Any] = torchvision.datasets.CIFAR10
-    """torchvision's reader, which checks the files' digests before it unpickles them."""
 
     def __init__(
         self,
@@ -60,13 +55,21 @@ class CIFAR10DataModule(ImageDataModule):
         self.download = download
         self.train_transform = RandomCropFlip() if augment else None
 
+    @property
+    def source(self) -> Any:
+        """torchvision's reader, which checks the files' digests before unpickling them. Subclasses may override it."""
+        # Late: torchvision takes a second to import, and other data do not need it.
+        from torchvision.datasets import CIFAR10
+
+        return CIFAR10
+
     def prepare_data(self) -> None:
         """Find the files, or download them."""
         if self.download:
             with downloading("CIFAR-10", self.root):
                 self.source(self.root, download=True)
         elif not self._folder.is_dir():
-            raise FileNotFoundError(self._missing("no such folder"))
+            raise FileNotFoundError(self._missing("it does not exist"))
 
     def load(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
         try:
@@ -81,7 +84,7 @@ class CIFAR10DataModule(ImageDataModule):
 
     def _missing(self, what: str) -> str:
         return (
-            f"CIFAR-10: the files data_batch_1 to 5, test_batch and batches.meta belong in "
-            f"{self._folder.absolute()}: {what}. Set root to the folder that holds "
-            f"{self.source.base_folder}, or download: true"
+            f"CIFAR-10: cannot read {self._folder.absolute()}: {what}. It must hold the files data_batch_1 to 5, "
+            f"test_batch and batches.meta. Set root to the folder that holds {self.source.base_folder}, or "
+            "download: true"
         )

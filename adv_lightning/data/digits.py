@@ -3,12 +3,9 @@
 from typing import Any, ClassVar, Literal
 
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 
 from adv_lightning.data.base import ImageDataModule, split_indices
-
-__all__ = ["DigitsDataModule"]
 
 
 class DigitsDataModule(ImageDataModule):
@@ -17,14 +14,14 @@ class DigitsDataModule(ImageDataModule):
     A fixed random 360 of them, with the classes in proportion, are the test set.
 
     Args:
-        val_size: Number of training images kept for validation, of the other 1,437. By default 237, which
-            leaves 1,200.
-        split: ``last``: the last of these. ``random``: drawn once with ``split_seed``, with the classes in
-            proportion.
+        val_size: Number of training images kept for validation, out of the other 1,437. The default, 237, leaves
+            1,200.
+        split: Which of these are kept. "last": the last ones. "random": drawn once with `split_seed`, with the classes
+            in proportion.
         **kwargs: See `ImageDataModule`.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     input_shape = (1, 8, 8)
@@ -36,10 +33,12 @@ class DigitsDataModule(ImageDataModule):
         super().__init__(val_size=val_size, split=split, **kwargs)
 
     def load(self, part: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
+        from sklearn.datasets import load_digits  # late: other data do not need scikit-learn
+
         digits = load_digits()
         images = torch.from_numpy(digits.images).to(torch.uint8).unsqueeze(1)
         labels = torch.from_numpy(digits.target).long()
-        # One test set for all, whatever split_seed is: results stay comparable.
+        # The same test set for every split_seed, so that results stay comparable.
         train, test = split_indices(labels, self.test_size, seed=0)
         chosen = train if part == "train" else test
         return images[chosen], labels[chosen]

@@ -1,4 +1,4 @@
-"""Pictures in folders, one a class."""
+"""Pictures in folders, one folder per class."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -6,38 +6,32 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import find_classes
-from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
 
 from adv_lightning.data.augment import RandomCropFlip
 from adv_lightning.data.base import ImageDataModule, Labelled
 
-__all__ = ["ImageFolderDataModule"]
-
 
 class ImageFolderDataModule(ImageDataModule):
-    """Your own pictures: ``root/train/<class>/*`` and ``root/test/<class>/*``, and ``root/val`` if you like.
+    """Your own pictures: `root/train/<class>/*`, `root/test/<class>/*` and, optionally, `root/val/<class>/*`.
 
-    The classes are the folders of ``root/train``, in the order of their names. Every picture is read once,
-    scaled so that its shorter side is ``image_size`` and cropped about its centre; the whole set then lies in
-    memory, at 3 * image_size * image_size bytes a picture. The test folder may be missing while nothing
-    is tested.
+    The classes are the folders in `root/train`, sorted by name. Every picture is read once, resized so that its shorter
+    side is `image_size`, and cropped around its centre. The whole set is kept in memory, with
+    3 * image_size * image_size bytes per picture. The test folder may be missing as long as nothing is tested.
 
     Args:
-        root: Folder with ``train``, ``test`` and ``val``.
-        image_size: Height and width in pixels.
-        val_size: Number of training images kept for validation. It must be 0 where there is a folder ``val``,
-            which then is the validation set.
-        split: ``random``: drawn once with ``split_seed``, with the classes in proportion. ``last``: the last
-            ones, which are of the last classes.
-        augment: Shift training images by up to an eighth of their size and mirror half of them.
+        root: Folder with `train`, `test` and `val`.
+        image_size: Height and width in pixels, at least 1.
+        val_size: Number of training images kept for validation. It must be 0 if there is a folder `val`, which is the
+            validation set then.
+        split: Which images are kept for validation. "random": drawn once with `split_seed`, with the classes in
+            proportion. "last": the last ones, which belong to the last classes.
+        augment: Shift training images by up to an eighth of their size, and mirror half of them.
         **kwargs: See `ImageDataModule`.
 
     Raises:
-        FileNotFoundError: There is no folder ``root/train``, or it has no folders in it.
-        ValueError: An argument is out of range, or a folder names a class that ``root/train`` lacks,
-            or a file is no picture.
+        FileNotFoundError: there is no folder `root/train`, or it contains no folders.
+        ValueError: an argument is out of range; when reading, a folder names a class that `root/train` does not have,
+            or a file is not a picture.
     """
 
     def __init__(
@@ -59,18 +53,22 @@ class ImageFolderDataModule(ImageDataModule):
         self._has_val = Path(root, "val").is_dir()
         if self._has_val and val_size > 0:
             raise ValueError(
-                f"val_size={val_size} would split pictures off for validation, but there is a folder "
-                f"{Path(root, 'val')}: leave val_size at 0, or move the folder away"
+                f"val_size={val_size}, but the folder {Path(root, 'val')} is already the validation set: set val_size "
+                "to 0, or remove the folder"
             )
         self.train_transform = RandomCropFlip(padding=image_size // 8) if augment else None
 
     def load(self, part: Literal["train", "val", "test"]) -> Labelled:
+        # Late: torchvision takes a second to import, and other data do not need it.
+        from torchvision.datasets import ImageFolder
+        from torchvision.transforms import CenterCrop, Compose, PILToTensor, Resize
+
         names = self._classes(part)
         unknown = sorted(set(names) - set(self.all_class_names))
         if unknown:
             raise ValueError(
-                f"{Path(self.root, part)} has folders that {Path(self.root, 'train')} lacks: "
-                f"{', '.join(unknown)}. The folders in train are the classes"
+                f"{Path(self.root, part)} has folders that {Path(self.root, 'train')} does not have: "
+                f"{', '.join(unknown)}. The folders in train are the classes: add these there, or remove them"
             )
         size = self.image_size
         pictures = ImageFolder(
@@ -87,9 +85,9 @@ class ImageFolderDataModule(ImageDataModule):
             except OSError as error:
                 raise ValueError(f"cannot read {pictures.imgs[index][0]} as a picture: {error}") from error
 
-        with ThreadPoolExecutor() as pool:  # PIL decodes outside of Python's lock
+        with ThreadPoolExecutor() as pool:  # PIL decodes without holding Python's lock
             list(pool.map(read, range(len(pictures))))
-        # A part may lack a class, so that its own numbering of the folders need not be that of train.
+        # If a class is missing in this part, its folders are numbered differently from those in train.
         new_label = torch.tensor([self.all_class_names.index(name) for name in names])
         return images, new_label[torch.tensor(pictures.targets, dtype=torch.int64)]
 
@@ -97,12 +95,14 @@ class ImageFolderDataModule(ImageDataModule):
         return (self.load("train"), self.load("val")) if self._has_val else super().load_train_val()
 
     def _classes(self, part: str) -> list[str]:
+        from torchvision.datasets.folder import find_classes
+
         folder = Path(self.root, part)
         try:
             names: list[str] = find_classes(folder)[0]
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f"no pictures in {folder.absolute()}: it must hold one folder of pictures for each class. "
-                "Set root to the folder that holds train and test"
+                f"no pictures in {folder.absolute()}: it must contain one folder of pictures per class. "
+                "Set root to the folder that contains train and test"
             ) from error
         return names

@@ -1,16 +1,13 @@
 """MNIST and Fashion-MNIST."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-import torchvision
 from torch import Tensor
 
 from adv_lightning.data.base import ImageDataModule
 from adv_lightning.data.download import downloading
 from adv_lightning.data.idx import read_idx
-
-__all__ = ["FashionMNISTDataModule", "MNISTDataModule"]
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -21,28 +18,34 @@ _FILES = {
 class MNISTDataModule(ImageDataModule):
     """MNIST (LeCun et al., 1998): 28x28 grey handwritten digits, 60,000 for training and 10,000 for test.
 
-    The four IDX files, plain or gzipped, lie in ``root/MNIST/raw`` (torchvision's folder) or in ``root``.
+    The four IDX files, plain or gzipped, are in `root/MNIST/raw` (torchvision's folder) or in `root`.
 
     Args:
         root: Folder of the data.
-        download: Fetch the files where they are missing.
-        val_size: Number of training images kept for validation. By default the last 10,000,
-            which leaves 50,000 to train on.
+        download: Download the files if they are missing.
+        val_size: Number of training images kept for validation. By default the last 10,000, which leaves 50,000 to
+            train on.
         **kwargs: See `ImageDataModule`.
 
     Raises:
-        ValueError: An argument is out of range.
+        ValueError: an argument is out of range.
     """
 
     input_shape = (1, 28, 28)
     all_class_names = tuple("0123456789")
-    source: ClassVar[Any] = torchvision.datasets.MNIST
-    """torchvision's class for the data set, which knows where to download it."""
 
     def __init__(self, root: str = "data", download: bool = False, val_size: int = 10_000, **kwargs: Any) -> None:
         super().__init__(val_size=val_size, **kwargs)
         self.root = root
         self.download = download
+
+    @property
+    def source(self) -> Any:
+        """torchvision's class of the data set, which knows its folder and its download. Subclasses may override it."""
+        # Late: torchvision takes a second to import, and other data do not need it.
+        from torchvision.datasets import MNIST
+
+        return MNIST
 
     def prepare_data(self) -> None:
         """Find the files, or download them."""
@@ -78,7 +81,7 @@ class MNISTDataModule(ImageDataModule):
 class FashionMNISTDataModule(MNISTDataModule):
     """Fashion-MNIST (Xiao et al., 2017): 28x28 grey pictures of clothes, with the sizes and files of MNIST.
 
-    The files lie in ``root/FashionMNIST/raw`` or in ``root``.
+    The files are in `root/FashionMNIST/raw` or in `root`.
     """
 
     all_class_names = (
@@ -93,4 +96,9 @@ class FashionMNISTDataModule(MNISTDataModule):
         "Bag",
         "Ankle boot",
     )
-    source = torchvision.datasets.FashionMNIST
+
+    @property
+    def source(self) -> Any:
+        from torchvision.datasets import FashionMNIST
+
+        return FashionMNIST

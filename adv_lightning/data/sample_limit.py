@@ -1,19 +1,19 @@
-"""The first so many examples of a set, dealt out to processes."""
+"""A limit on the number of examples, shared by the processes."""
 
 from __future__ import annotations
 
-__all__ = ["within_limit"]
-
 
 def within_limit(samples: int | None, rank: int, world_size: int, seen: int, batch: int) -> int:
-    """Return how many examples of this batch are among the first `samples` of the set, dealt out in turn to processes.
+    """Return how many examples of a batch are among the first `samples` of the set.
+
+    Example i of the set is in process i modulo `world_size`, as with an unpadded `ShardedSampler`.
 
     Args:
-        samples: Number of examples over all processes. None: all.
-        rank: Number of this process.
+        samples: Limit over all processes. None: no limit.
+        rank: Rank of this process.
         world_size: Number of processes.
-        seen: Examples that this process has had before.
-        batch: Examples in this batch.
+        seen: Number of examples that this process had before this batch.
+        batch: Number of examples in this batch.
     """
     if samples is None:
         return batch

@@ -1,4 +1,4 @@
-"""The order in which a set is read, and the part of it that a process reads."""
+"""The order in which a data set is read, and each process's part of it."""
 
 from collections.abc import Iterator, Sized
 from itertools import cycle, islice
@@ -9,27 +9,25 @@ from torch.utils.data import DistributedSampler
 
 from adv_lightning.data.seeding import mix_seed
 
-__all__ = ["ShardedSampler"]
-
 
 class ShardedSampler(DistributedSampler[int]):
-    """Indices in an order that is a pure function of (seed, epoch), shared out over the processes.
+    """Indices in an order that is a pure function of (seed, epoch), divided among the processes in turn.
 
-    It is a ``DistributedSampler`` because Lightning leaves only those alone under DDP: it replaces any other
-    one, forces a shuffle in training and pads in evaluation.
+    It is a `DistributedSampler` because Lightning keeps only those under DDP. It replaces any other sampler, shuffles
+    in training and pads in evaluation.
 
     Args:
         dataset: Anything with a length.
-        num_replicas: Number of processes. None: that of torch.distributed, or 1 where it does not run.
-        rank: Number of this process. None: as for num_replicas.
-        shuffle: A new order each epoch, after ``set_epoch``. Otherwise the order of the set.
-        seed: 0 or more.
-        pad: Give every process the same number of samples by starting over at the beginning of the order, as
-            training under DDP needs (at most num_replicas - 1 samples come twice). Otherwise each index comes
-            exactly once over all processes, as honest evaluation needs, and lengths may differ by one.
+        num_replicas: Number of processes. None: from torch.distributed, or 1 if it is not running.
+        rank: Rank of this process. None: from torch.distributed, or 0 if it is not running.
+        shuffle: Use a new order each epoch, after `set_epoch`. Otherwise the order of the set.
+        seed: Seed of the order, 0 or more.
+        pad: Give all processes the same number of samples by repeating the start of the order, as training under DDP
+            needs. At most num_replicas - 1 samples are repeated. Otherwise each index occurs exactly once over all
+            processes, as exact evaluation needs, and the numbers may differ by one.
 
     Raises:
-        ValueError: The rank is not in [0, num_replicas).
+        ValueError: rank is not in [0, num_replicas).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tensors that one process of a node reads and all of its processes map."""
+"""Data that one process of a node reads and all processes of the node share in memory."""
 
 import os
 import tempfile
@@ -11,24 +11,22 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch import Trainer
 
-__all__ = ["once_a_node"]
-
 T = TypeVar("T")
 
 _TIMEOUT = timedelta(days=1)
-"""How long the others wait while the first process reads; if that ends, they know at once."""
+"""How long the other processes wait while the first one reads. If it dies, they notice at once."""
 
 
 def once_a_node(read: Callable[[], T], trainer: Trainer | None) -> T:
-    """Return ``read()``, called by the first process of each node alone where a node has several.
+    """Return `read()`. If a node has several processes, only the first one calls it.
 
-    The others map the same memory, through a file without a name in the temporary folder (``TMPDIR``): it is gone
-    with the last process, however that ends. Where there is no room for it, or no ``/proc``, each process calls
-    ``read`` itself and a warning says so. Every process of the trainer must call this.
+    The others map the same memory, through an unnamed file in the temporary folder (`TMPDIR`). The file disappears
+    with the last process, however that ends. If the folder has no room, or there is no `/proc`, each process calls
+    `read` itself and a warning says so. Every process of the trainer must call this.
 
     Args:
-        read: Returns tensors, in tuples or alone, or None.
-        trainer: The trainer whose processes share. None: nothing is shared.
+        read: Returns a tensor, tuples of tensors, or None.
+        trainer: Trainer of the processes. None: nothing is shared.
     """
     if trainer is None or trainer.num_devices == 1 or not dist.is_initialized():
         return read()
@@ -36,12 +34,12 @@ def once_a_node(read: Callable[[], T], trainer: Trainer | None) -> T:
     assert isinstance(group, dist.ProcessGroup)
     try:
         data = read() if trainer.local_rank == 0 else None
-        file = None if data is None else _written(data)
+        file = None if data is None else _write(data)
         path = None if file is None else f"/proc/{os.getpid()}/fd/{file.fileno()}"
         told: list[Any] = [None] * trainer.world_size
         dist.all_gather_object(told, (trainer.node_rank, trainer.local_rank, path), group=group)
-        mapped: T | None = _mapped(next(path for node, rank, path in told if (node, rank) == (trainer.node_rank, 0)))
-        dist.barrier(group)  # all have it open
+        mapped: T | None = _map(next(path for node, rank, path in told if (node, rank) == (trainer.node_rank, 0)))
+        dist.barrier(group)  # until all have it open
         if file is not None:
             file.close()
     finally:
@@ -50,26 +48,26 @@ def once_a_node(read: Callable[[], T], trainer: Trainer | None) -> T:
     return read() if data is None else data
 
 
-def _written(data: object) -> IO[bytes] | None:
+def _write(data: object) -> IO[bytes] | None:
     try:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # it lives until all have it open
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # stays open until all processes have it open
         torch.save(data, file)
         file.flush()
-    except (OSError, RuntimeError) as error:  # torch's writer turns the former into the latter
-        _say(f"cannot write to the temporary folder (TMPDIR): {error}")
+    except (OSError, RuntimeError) as error:  # torch's writer turns an OSError into a RuntimeError
+        _warn(f"cannot write to the temporary folder (TMPDIR): {error}")
         return None
     return file
 
 
-def _mapped(path: str | None) -> Any:
+def _map(path: str | None) -> Any:
     if path is None:
         return None
     try:
         return torch.load(path, mmap=True)
     except OSError as error:
-        _say(f"cannot open {path}: {error}")
+        _warn(f"cannot open {path}: {error}")
         return None
 
 
-def _say(why: str) -> None:
-    warnings.warn(f"each process reads the data and holds them in memory for itself: {why}", stacklevel=2)
+def _warn(why: str) -> None:
+    warnings.warn(f"each process reads the data and keeps its own copy in memory: {why}", stacklevel=2)

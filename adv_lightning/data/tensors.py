@@ -1,4 +1,4 @@
-"""A labelled set of images held in memory as one tensor."""
+"""A labelled set of images in memory."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -8,29 +8,27 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-__all__ = ["BatchTransform", "TensorImages"]
-
 BatchTransform = Callable[[Tensor, torch.Generator], Tensor]
 """A random change of a whole batch: (x [B, C, H, W] in [0, 1], generator) -> x."""
 
 
 class TensorImages(Dataset[tuple[Tensor, Tensor]]):
-    """Images and labels in two tensors, read a whole batch at a time.
+    """Images and labels in two tensors, read in whole batches.
 
-    ``__getitems__(indices)`` returns ``x``, float32 [B, C, H, W] in [0, 1], and ``y``, int64 [B]. Both are
-    fresh memory, so that changing a batch never changes the set.
+    `__getitems__(indices)` returns x, float32 [B, C, H, W] in [0, 1], and y, int64 [B]. Both are copies, so changing a
+    batch never changes the set.
 
     Args:
         images: uint8 or float32 [N, C, H, W], with values in [0, scale].
         labels: int64 [N], from 0.
-        scale: The stored value that stands for 1.
-        num_classes: When given, every label must be below it.
-        transform: A random change of each batch. It draws from ``self.generator``, which a `BatchLoader`
-            seeds before each batch.
+        scale: The stored value that stands for 1, above 0.
+        num_classes: If given, every label must be below it.
+        transform: Random change of each batch. It draws from `self.generator`, which a `BatchLoader` seeds before each
+            batch.
 
     Raises:
-        TypeError: A tensor has another dtype.
-        ValueError: The set is empty, the shapes or numbers disagree, or a value or label is out of range.
+        TypeError: a tensor has another dtype.
+        ValueError: the set is empty, shapes do not match, or a value or label is out of range.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        if not -len(self) <= index < len(self):  # IndexError is what ends a plain for loop
+        if not -len(self) <= index < len(self):  # an IndexError ends a plain for loop
             raise IndexError(f"index {index} is out of range for {len(self)} images")
         x, y = self.__getitems__([index % len(self)])
         return x[0], y[0]
@@ -67,7 +65,7 @@ class TensorImages(Dataset[tuple[Tensor, Tensor]]):
         return x, self.labels.index_select(0, index)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the set with its tensors on ``device``; nothing is copied where they are there already."""
+        """Return the set with its tensors on `device`. Nothing is copied if they are there already."""
         moved = copy.copy(self)
         moved.images, moved.labels = self.images.to(device), self.labels.to(device)
         return moved
@@ -86,7 +84,7 @@ def _check_images(images: Tensor, scale: float) -> None:
     if not 0 <= low <= high <= scale:
         raise ValueError(
             f"image values must lie in [0, {scale:g}], got [{low:g}, {high:g}]: "
-            "pass the value that stands for 1 as scale"
+            "set scale to the value that stands for 1"
         )
 
 
@@ -94,7 +92,7 @@ def _check_labels(labels: Tensor, number: int, num_classes: int | None) -> None:
     if labels.dtype != torch.int64:
         raise TypeError(f"labels must be int64, got {labels.dtype}")
     if labels.shape != (number,):
-        raise ValueError(f"{number} images need labels of the shape [{number}], got {list(labels.shape)}")
+        raise ValueError(f"{number} images need labels with the shape [{number}], got {list(labels.shape)}")
     low, high = (int(value) for value in labels.aminmax())
     if low < 0 or (num_classes is not None and high >= num_classes):
         allowed = "0 or more" if num_classes is None else f"from 0 to {num_classes - 1}"

@@ -1,4 +1,4 @@
-"""Evaluations: callbacks that judge the network in validate and test, and the report of what they found."""
+"""Evaluations: callbacks that judge the network in validate and test, and the report of their results."""
 
 from adv_lightning.evaluation.attack_suite import AttackSuite
 from adv_lightning.evaluation.base import Evaluator

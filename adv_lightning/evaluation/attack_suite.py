@@ -1,4 +1,4 @@
-"""Further attacks in validate and test, so that no figure stands alone."""
+"""Further attacks in validate and test, so that no result stands alone."""
 
 from __future__ import annotations
 
@@ -9,49 +9,47 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning.attacks import FGSM, PGD, Attack, input_gradient
-from adv_lightning.attacks.base import magnitude
+from adv_lightning.attacks import Attack, input_gradient
+from adv_lightning.attacks.arguments import magnitude
 from adv_lightning.data.sample_limit import within_limit
-from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator, announce
+from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
+from adv_lightning.evaluation.base import Evaluator, announce, class_names
 from adv_lightning.evaluation.counts import AttackCounts, number_of_classes, rate
-from adv_lightning.evaluation.default_attacks import STEPS, added_attacks, default_attacks, joined, what_is_missing
+from adv_lightning.evaluation.default_attacks import added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
-from adv_lightning.evaluation.pictures import guess
 from adv_lightning.evaluation.section import Picture, Section, Table
-from adv_lightning.evaluation.tables import curve_of, key_of, mode, table_of
+from adv_lightning.evaluation.tables import key_of, mode, table_of
 from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
 
-_SHOWN = 6
 _ROUNDING = 1e-6
 _TAKEN = {"clean", "worst_case", "adv", "rubbish", "rubbish_uniform", "rubbish_attacked", ""}
-"""What is logged as `test/<name>_error` already."""
+"""Names of other figures that are logged as `test/<name>_error`."""
 
 
 class AttackSuite(Evaluator):
     """Judges the network in validate and test under named attacks, beside the module's own, and prints them in a table.
 
-    An error under FGSM says how the network fares against FGSM and no more; the table puts a stronger attack
-    beside it. Where `attacks` is null and nothing can stand beside the module's own attack, a line says so. The
-    figures are logged as `test/<name>_error`, blanks in a name as underscores, each error with its interval at 95 %
-    (Wilson 1927). "Worst case" counts an example as an error if it is misclassified clean, under the module's attack or
-    under one of `attacks`; those of `eps` and `masking` are other sizes, and do not count.
+    An error under FGSM says how the network does against FGSM and no more; the table puts a stronger attack beside
+    it. A line says so if `attacks` is null and no attack can stand beside the module's own. The errors are logged as
+    `test/<name>_error`, with blanks in a name as underscores; each has its 95 % interval (Wilson 1927). "Worst case"
+    counts an example as an error if it is misclassified clean, under the module's attack or under one of `attacks`.
+    The attacks of `eps` and `masking` have other sizes and do not count.
 
     Args:
-        attacks: Attacks by name. Null: FGSM, and PGD of 40 steps, at the eps and bounds of the module's
-            `val_attack`, each left out if that attack is the same, or PGD of more steps.
-        max_samples: Judge only the first so many examples under these attacks. Null: all.
-        eps: Judge under FGSM and PGD of 40 steps at each of these sizes too, numbers or fractions such as 8/255. Null:
-            none, or with `masking` a quarter to twice the eps of the module's `val_attack`.
-        masking: Add the attacks that tell whether gradients are masked, and give a verdict (Athalye, Carlini & Wagner
-            2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD of 10 steps, PGD at half the range
+        attacks: Attacks by name. Null: FGSM, and PGD with 40 steps, at the eps and bounds of the module's
+            `val_attack`. Each is left out if that attack is of the same class and takes at least as many steps.
+        max_samples: Number of examples to judge under these attacks, the first ones. Null: all.
+        eps: Judge also under FGSM and PGD with 40 steps at each of these sizes, numbers or fractions such as 8/255.
+            Null: none, or with `masking` a quarter to twice the eps of the module's `val_attack`.
+        masking: Add the attacks that show whether gradients are masked, and give a verdict (Athalye, Carlini & Wagner
+            2018, section 3.1; Carlini et al. 2019, section 4): the eps above, PGD with 10 steps, PGD at half the range
             of the pixels, and noise.
 
     Raises:
-        ValueError: max_samples is below 1, an eps is no size, or an attack has a name that is taken, such as "clean";
-            when it judges, an input lies outside an attack's bounds.
+        ValueError: `max_samples` is below 1, an eps is not a size, or an attack has a reserved name, such as "clean";
+            in the evaluation, an input lies outside an attack's bounds.
     """
 
     def __init__(
@@ -67,7 +65,7 @@ class AttackSuite(Evaluator):
         if taken := [
             name for name, key in zip(attacks or (), keys, strict=True) if key in _TAKEN or keys.count(key) > 1
         ]:
-            raise ValueError(f"attacks has {taken[0]!r}, which names another figure already: give it another name")
+            raise ValueError(f"attacks has the name {taken[0]!r}, which another result uses: choose another name")
         self.attacks = attacks
         self.max_samples = max_samples
         self.eps = None if eps is None else [magnitude("eps", size) for size in eps]
@@ -77,10 +75,10 @@ class AttackSuite(Evaluator):
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._chosen = default_attacks(module.val_attack) if self.attacks is None else self.attacks
-        # In validation the module's own attack may see fewer, and nothing else shall see more.
+        # In validation the module's own attack may get fewer examples; no other attack gets more.
         limits = [self.max_samples, module.val_attack_samples if self.stage == "val" else None]
         self._limit = min((limit for limit in limits if limit is not None), default=None)
-        # With fewer examples than the module's own attack has, the same attack stands beside the others on these.
+        # With a limit, the module's own attack may stand beside the others a second time, on the same examples.
         judging = [] if module.val_attack is None or self._limit else [module.val_attack]
         self._attacks = joined(self._chosen, added_attacks(module.val_attack, self.eps, self.masking), judging)
         self._own = None if module.val_attack is None else type(module.val_attack).__name__
@@ -96,7 +94,7 @@ class AttackSuite(Evaluator):
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
         if isinstance(outputs, dict) and {"logits", "adv_logits"} <= outputs.keys():
             logits, adv_logits = outputs["logits"], outputs["adv_logits"]
-        else:  # a step of the user's own returns what it likes
+        else:  # a user's own step may return anything
             logits = module(x)
             adv_logits = logits[:0] if module.val_attack is None else module.judge(x, y, module.val_attack)[1]
         n = within_limit(self._limit, trainer.global_rank, trainer.world_size, self._seen, len(x))
@@ -111,7 +109,7 @@ class AttackSuite(Evaluator):
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
             if first and module.val_attack is not None and len(own):
-                few = _fooled_first(own)
+                few = fooled_first(own)
                 x_adv = module.val_attack(module, x[few], y[few], loss_fn=module.loss)
                 self._picture(self._own, trainer, module, x[few], x_adv, y[few])
             wrong[: len(own)] |= own
@@ -125,7 +123,7 @@ class AttackSuite(Evaluator):
             if name in self._chosen:
                 wrong |= fooled
             if first and name in self._chosen:
-                few = _fooled_first(fooled)
+                few = fooled_first(fooled)
                 self._picture(name, trainer, module, x[few], x_adv[few], y[few])
         announce(trainer, None)
         self._worst.update(wrong, torch.zeros_like(wrong))
@@ -137,7 +135,7 @@ class AttackSuite(Evaluator):
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         classes = trainer.strategy.broadcast(self._classes)
-        if not self._judged:  # a process without an example still takes part in the sums
+        if not self._judged:  # a process without examples still takes part in the sums
             self._prepare(classes, module)
         clean, own = [self._judged["clean"].row("clean", None)], []
         self._clean_row = self._clean.row("clean", None)
@@ -145,7 +143,7 @@ class AttackSuite(Evaluator):
             own = [self._judged[self._own].row(self._own, module.val_attack)]
         others = [self._judged[name].row(name, attack) for name, attack in self._attacks.items()]
         self._same = others[0]["n"] if others else clean[0]["n"]
-        # What was added for nothing, since the module's own attack turns out to have had no more examples.
+        # The module's own attack, added in case it got more examples than the others, is a duplicate if it did not.
         twins = [(row["attack"], row["n"]) for row in own]
         others = [row for row in others if row["name"] in self._chosen or (row["attack"], row["n"]) not in twins]
         for row in others:
@@ -158,41 +156,36 @@ class AttackSuite(Evaluator):
         return self._section(trainer, module)
 
     def _prepare(self, classes: int, module: AdversarialModule) -> None:
-        self._clean = AttackCounts(classes).to(module.device)  # of the examples that the attacks have
+        self._clean = AttackCounts(classes).to(module.device)  # on the examples that the attacks get
         names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
         self._judged = {name: AttackCounts(classes).to(module.device) for name in names}
 
     def _picture(
         self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor
     ) -> None:
-        """Keep a few examples under an attack for a picture."""
-        if not trainer.is_global_zero or x.dim() != 4 or x.shape[1] not in (1, 3):
-            return
-        x, x_adv, y = (part.detach().clone() for part in (x, x_adv, y))
-        guesses = [guess(module, inputs) for inputs in (x, x_adv)]
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        self._pictures.append(
-            Picture(
-                f"examples under {name}",
-                f"Examples of the first batch, first those that {name} gets misclassified: clean, what it adds, and "
-                "what comes of it, with the predicted class and its probability; wrong ones are red.",
-                lambda: plots.triptych(x, x_adv, y, guesses[0], guesses[1], names),
-            )
-        )
+        """Keep a few images under an attack for a picture."""
+        if trainer.is_global_zero and x.dim() == 4 and x.shape[1] in (1, 3):
+            self._pictures.append(examples(name, module, x, x_adv, y, class_names(trainer)))
 
     def _section(self, trainer: Trainer, module: AdversarialModule) -> Section:
         stage = {"test": "Test", "val": "Validation"}[self.stage]
         title = f"{stage}, model in {mode(module)} mode; in percent: error, confidence on mistakes, on wrong classes"
+        clean, *rows = self._rows_of_same_examples()
+        shown = [row for row in self.rows if row["name"] in ("clean", self._own, *self._chosen)]
         section = Section(
             "Under attack",
-            "Error with its interval at 95 % (Wilson); conf. is the mean largest probability of the misclassified "
-            "examples, wrong the mean probability that these give to all wrong classes together. Eps is in the units "
-            "of the input; bounds are those to which the result is clipped. Worst case counts an example that is "
-            "misclassified clean, under the model's own attack, or under one of the attacks asked for, which by "
-            "default are FGSM and PGD at its eps.",
+            "Error with its 95 % interval (Wilson). conf. is the mean largest probability of the misclassified "
+            "examples; wrong is the mean probability that they give to all wrong classes together. Eps is in the units "
+            "of the input; the result is clipped to the bounds. Worst case counts an example that is misclassified "
+            "clean, under the model's own attack, or under one of the chosen attacks, which by default are FGSM and "
+            "PGD at its eps.",
             tables=[table_of(title, self.rows)],
             rows=self.rows,
-            pictures=[*self._pictures, *self._curves(), *self._counts(trainer)],
+            pictures=[
+                *self._pictures,
+                *curves_over_eps(clean, rows),
+                *distributions(shown, self._judged, class_names(trainer)),
+            ],
         )
         if self.attacks is None and not self._chosen:
             section.notes.append(what_is_missing(module.val_attack))
@@ -215,37 +208,5 @@ class AttackSuite(Evaluator):
         section.record["masking"] = {"verdict": section.verdict, "checks": [vars(check) for check in self.checks]}
 
     def _rows_of_same_examples(self) -> list[dict[str, Any]]:
-        """Return what was found on the first `max_samples` examples."""
+        """Return the clean row and all attacks on the first `max_samples` examples."""
         return [self._clean_row, *(row for row in self.rows[1:] if row["n"] == self._same and "worst_of" not in row)]
-
-    def _curves(self) -> list[Picture]:
-        clean, *rows = self._rows_of_same_examples()
-        found = {"FGSM": curve_of(FGSM, clean, rows, STEPS), "PGD": curve_of(PGD, clean, rows, STEPS)}
-        curves = {name: points for name, points in found.items() if len(points) > 2}
-        caption = (
-            f"Error, with its interval at 95 %, and confidence on mistakes against eps on {self._same} examples; PGD "
-            f"takes {STEPS} steps."
-        )
-        return [Picture("error against eps", caption, lambda: plots.error_against_eps(curves))] if curves else []
-
-    def _counts(self, trainer: Trainer) -> list[Picture]:
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        shown = [row for row in self.rows if row["name"] in ("clean", self._own, *self._chosen)]
-        histograms = {row["name"]: self._judged[row["name"]].histogram.compute().cpu() for row in shown}
-        classes = {row["name"]: row["mistakes_by_class"] for row in shown if sum(row["mistakes_by_class"])}
-        pictures = [
-            Picture(
-                "confidence",
-                "The largest probability of the examples that are classified right and wrong.",
-                lambda: plots.confidence_histogram(histograms),
-            )
-        ]
-        if classes:
-            caption = "What the misclassified examples were taken for; dashed, where all classes would be equal."
-            pictures.append(Picture("mistakes by class", caption, lambda: plots.class_bars(classes, names)))
-        return pictures
-
-
-def _fooled_first(fooled: Tensor) -> Tensor:
-    """Return the numbers of a few examples, first those that are misclassified."""
-    return (~fooled).long().sort(stable=True).indices[:_SHOWN]

@@ -1,4 +1,4 @@
-"""What every evaluation is: a callback that judges the network and reports a section."""
+"""The base class of evaluations: callbacks that judge the network and report a section."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ Stage = Literal["test", "val"]
 
 
 class Evaluator(Callback):
-    """Judges the network in the commands `test` and `validate`, and prints what it found. Base class.
+    """Judges the network in the commands `test` and `validate`, and prints the results. Base class.
 
-    A subclass defines `start`, `judge` and `finish`; the validation inside `fit` is not its business.
+    A subclass defines `start`, `judge` and `finish`. It does not run in the validation inside `fit`.
     """
 
+    changes_training = False
     section: Section | None = None
-    """What the last evaluation found."""
+    """Results of the last evaluation."""
     stage: Stage = "test"
-    """Which it was."""
+    """Stage of the last evaluation."""
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         """Prepare for a new evaluation."""
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
-        """Judge a batch, x [B, ...] and y [B]; `outputs` is what the module's step returned."""
+        """Judge a batch, x [B, ...] and y [B]; `outputs` is the return value of the module's step."""
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
-        """Return what was found; every process takes part."""
+        """Return the results. Called on every process."""
         raise NotImplementedError(f"{type(self).__name__} must define finish(trainer, module)")
 
     def _start(self, stage: Stage, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -100,8 +101,14 @@ class Evaluator(Callback):
             self._show(trainer)
 
 
+def class_names(trainer: Trainer) -> list[str] | None:
+    """Return the names of the classes, if the data module knows them."""
+    names: list[str] | None = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    return names
+
+
 def announce(trainer: Trainer, text: str | None) -> None:
-    """Show in the progress bar what is being done; None: nothing in particular."""
+    """Show in the progress bar what is running; None clears it."""
     bar = trainer.progress_bar_callback
     if isinstance(bar, TimedProgressBar):
         bar.say(text)

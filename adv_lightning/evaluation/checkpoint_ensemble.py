@@ -12,23 +12,25 @@ from adv_lightning.models import Ensemble
 class CheckpointEnsemble(Ensemble):
     """The `Ensemble` of the backbones in several checkpoints, in eval mode.
 
-    Lightning's `fit` leaves modes as they are: call `train()` before training it further.
+    Lightning's `fit` does not change modes: call `train()` before you train it further.
 
     Args:
-        checkpoints: Paths of checkpoints that a command line made, so that they know their networks.
+        checkpoints: Paths of checkpoints that the command line made, which describe their networks.
 
     Raises:
-        ValueError: there is no path, a file cannot be rebuilt (see `load_module`), or a network was trained with
-            another loss than a softmax's.
+        ValueError: the list is empty, a module cannot be rebuilt (see `load_module`), or a network was trained with a
+            loss other than a softmax's.
         FileNotFoundError: a file is missing.
     """
 
     def __init__(self, checkpoints: list[str]) -> None:
         for path in checkpoints:
             if not Path(path).is_file():
-                raise FileNotFoundError(f"checkpoints has {path!r}: there is no such file")
+                raise FileNotFoundError(f"checkpoints contains {path!r}: no such file")
         modules = [load_module(path) for path in checkpoints]
         for path, module in zip(checkpoints, modules, strict=True):
             if not isinstance(module.loss_fn, SoftmaxLoss):
-                raise ValueError(f"{path} was trained with {module.loss_fn}, and an Ensemble averages softmaxes")
+                raise ValueError(
+                    f"{path} was trained with {module.loss_fn}: an Ensemble needs networks with a SoftmaxLoss"
+                )
         super().__init__([module.backbone for module in modules])

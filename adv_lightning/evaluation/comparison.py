@@ -1,4 +1,4 @@
-"""Several networks under each other's adversarial examples."""
+"""Several networks judged under each other's adversarial examples."""
 
 from __future__ import annotations
 
@@ -13,38 +13,39 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
+from adv_lightning.attacks.config import as_call
+from adv_lightning.data.atomic import write_atomically
 from adv_lightning.data.sample_limit import within_limit
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.from_checkpoint import load_module, names_of
 from adv_lightning.evaluation.plots import heat_map
-from adv_lightning.evaluation.record import circumstances, sha256, write_json, write_whole
+from adv_lightning.evaluation.record import circumstances, sha256, write_json
 from adv_lightning.evaluation.report import png_of, show_png
 from adv_lightning.evaluation.section import Section, Table, percent
-from adv_lightning.evaluation.tables import describe
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
 from adv_lightning.module import AdversarialModule
 
-_MANY = 4  # networks, whose pairs still make a table that can be read
+_MANY = 4  # networks: the table of their pairs is still readable
 
 
 class Comparison(LightningModule):
     """Judges several networks under each other's adversarial examples (Goodfellow et al. 2015, sections 6, 8 and 9).
 
-    `Trainer.test` crafts on every network in its own loss, shows the examples to all of them, prints error, confidence
-    and agreement, and logs the errors as `test/transfer/<crafted on>_to_<judged>`. Where there is a logger, it writes
+    `Trainer.test` crafts on every network in its own loss, shows the examples to all networks, prints error,
+    confidence and agreement, and logs the errors as `test/transfer/<crafted on>_to_<judged>`. With a logger, it writes
     `metrics.json`, `transfer_error.png` and `transfer_confidence.png` to the run's directory. All networks share the
-    targets, so they must take the same inputs and know the same number of classes; their losses may differ. Batches
-    are unpacked as the first one does.
+    targets, so they must take the same inputs and have the same number of classes; their losses may differ. The first
+    module's `unpack` unpacks the batches.
 
     Args:
-        modules: At least two modules, each under its name.
-        attack: What crafts.
-        max_samples: Take only the first so many examples. None: all.
+        modules: At least two modules, by name.
+        attack: The attack that crafts the examples.
+        max_samples: Number of examples, the first ones. None: all.
 
     Raises:
-        ValueError: there are less than two modules, a name is empty or "clean", or max_samples is below 1; in test,
-            the networks take other inputs or know other numbers of classes.
-        TypeError: the attack is no `Attack`, or a module no `AdversarialModule`.
+        ValueError: there are fewer than two modules, a name is empty or "clean", or `max_samples` is below 1; in test,
+            the networks take different inputs or have different numbers of classes.
+        TypeError: the attack is not an `Attack`, or a module is not an `AdversarialModule`.
     """
 
     def __init__(
@@ -75,18 +76,18 @@ class Comparison(LightningModule):
         names: Sequence[str] | None = None,
         max_samples: int | None = None,
     ) -> Self:
-        """Compare the modules in checkpoints that a command line made.
+        """Compare the modules in checkpoints that the command line made.
 
         Args:
-            checkpoints: Their paths, at least two.
-            attack: What crafts.
+            checkpoints: At least two paths.
+            attack: The attack that crafts the examples.
             names: A name for each. None: the parts of the paths that differ.
-            max_samples: Take only the first so many examples. None: all.
+            max_samples: Number of examples, the first ones. None: all.
 
         Raises:
             FileNotFoundError: a file is missing.
-            ValueError: a file is no checkpoint that can be rebuilt; there are less than two, another number of names,
-                or equal ones.
+            ValueError: a module cannot be rebuilt, there are fewer than two checkpoints, or there are not as many
+                different names.
         """
         names = check_names(names_of(checkpoints, names))
         modules = [load_module(path).requires_grad_(False) for path in checkpoints]
@@ -95,11 +96,11 @@ class Comparison(LightningModule):
         return comparison
 
     def check(self, x: Tensor, num_classes: int | None = None) -> None:
-        """Raise ValueError unless every network takes inputs like x, [B, ...], and all know as many classes.
+        """Raise ValueError unless every network takes inputs like x, [B, ...], and has the same number of classes.
 
         Args:
             x: Inputs, on the networks' device.
-            num_classes: How many classes there are. None: as many as the first network knows.
+            num_classes: Number of classes. None: that of the first network.
         """
         whose = "the data have" if num_classes is not None else f"{next(iter(self.nets))} has"
         for name, net in self.nets.items():
@@ -109,12 +110,14 @@ class Comparison(LightningModule):
             except RuntimeError as error:
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(
-                    f"{name} does not take the data's inputs, of shape {list(x.shape[1:])}: compare networks of the "
+                    f"{name} does not accept the data's inputs, of shape {list(x.shape[1:])}: compare networks for the "
                     f"same data ({reason})"
                 ) from None
             num_classes = found if num_classes is None else num_classes
             if found != num_classes:
-                raise ValueError(f"{name} has {found} classes, and {whose} {num_classes}: compare networks of the same")
+                raise ValueError(
+                    f"{name} has {found} classes, but {whose} {num_classes}: compare networks for the same data"
+                )
 
     def on_test_epoch_start(self) -> None:
         """Start new counts."""
@@ -139,11 +142,11 @@ class Comparison(LightningModule):
         """Log the errors."""
         self.errors, self.agreements = self._matrix.errors(), self._matrix.agreements()
         for row in self.errors:
-            # Every process has the same; the mean over them spares Lightning's warning.
+            # All processes have the same value; their mean avoids Lightning's warning.
             self.log(f"test/transfer/{row['crafted_on']}_to_{row['judged']}", row["error"], sync_dist=True)
 
     def on_test_end(self) -> None:
-        """Print and write what was counted."""
+        """Print and write the results."""
         directory = self.trainer.log_dir  # every process must ask: rank zero broadcasts it
         if not self.trainer.is_global_zero:
             return
@@ -154,7 +157,7 @@ class Comparison(LightningModule):
             print(f"metrics.json and the pictures are in {directory}")
 
     def record(self) -> dict[str, Any]:
-        """Return the figures of the last test with everything needed to read them."""
+        """Return the results of the last test with everything needed to interpret them."""
         return {
             "networks": [self._described(name) for name in self.nets],
             "attack": self.attack.config(),
@@ -186,17 +189,17 @@ class Comparison(LightningModule):
         ):
             values = [math.nan if row[key] is None else row[key] for row in self.errors]
             table = torch.tensor(values).view(len(rows), len(columns))
-            title = f"{title}, {describe(self.attack.config())}"
+            title = f"{title}, {as_call(self.attack.config())}"
             picture = heat_map(table, rows, columns, title, row_label="examples crafted on", column_label="judged")
             png = png_of(picture)
-            write_whole(directory / f"transfer_{figure}.png", png)
+            write_atomically(directory / f"transfer_{figure}.png", png)
             for logger in self.trainer.loggers:
                 if isinstance(logger, TensorBoardLogger):
                     show_png(logger, f"transfer/{figure}", png)
 
     def _tables(self) -> list[Table]:
         names, k = list(self.nets), len(self.nets)
-        under = f"{describe(self.attack.config())}, n = {self.errors[0]['n']}, eval mode"
+        under = f"{as_call(self.attack.config())}, n = {self.errors[0]['n']}, eval mode"
         rows = [self.errors[i : i + k] for i in range(0, len(self.errors), k)]
         matrices = [
             Table(title, ["crafted on", *names], [[row[0]["crafted_on"], *map(cell, row)] for row in rows])
@@ -208,7 +211,7 @@ class Comparison(LightningModule):
         every = k <= _MANY
         pairs = Table(
             "How often b predicts a's class: of all, where a errs, where both err"
-            + ("" if every else " (metrics.json has pairs without the network crafted on, too)"),
+            + ("" if every else " (metrics.json also has the pairs without the network crafted on)"),
             ["crafted on", "a", "b", "all", "a errs", "both err"],
             [_agreement(row) for row in self.agreements if every or row["crafted_on"] == row["a"]],
         )

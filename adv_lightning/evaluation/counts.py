@@ -1,4 +1,4 @@
-"""All that is counted of the network's answers under one attack."""
+"""All counts of the network's predictions under one attack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
+from adv_lightning.evaluation.row_facts import described
 from adv_lightning.losses import Loss
 from adv_lightning.metrics import (
     ConfidenceHistogram,
@@ -20,7 +21,7 @@ from adv_lightning.metrics import (
 
 
 class AttackCounts(nn.Module):
-    """Error, confidence on mistakes, probability of the wrong classes, and what the mistakes were taken for.
+    """Error, confidence on mistakes, probability of the wrong classes, and the classes predicted by mistake.
 
     Args:
         num_classes: Number of classes, K.
@@ -35,7 +36,7 @@ class AttackCounts(nn.Module):
         self.histogram = ConfidenceHistogram()
 
     def update(self, logits: Tensor, y: Tensor, loss_fn: Loss) -> Tensor:
-        """Count logits, [B, ...], with targets, int64 [B]; return which are misclassified, bool [B]."""
+        """Count logits, [B, ...], with targets, int64 [B]; return which examples are misclassified, bool [B]."""
         predicted, probabilities = loss_fn.predict(logits), loss_fn.probabilities(logits)
         self.error.update(predicted, y)
         self.confidence.update(probabilities, predicted, y)
@@ -45,10 +46,10 @@ class AttackCounts(nn.Module):
         return predicted != y
 
     def row(self, name: str, attack: Attack | None) -> dict[str, Any]:
-        """Return the figures over all processes as a row of the record."""
+        """Return the results of all processes as a row of the record, with the facts about the attack."""
         return {
             "name": name,
-            "attack": None if attack is None else attack.config(),
+            **described(attack),
             **rate(self.error),
             "confidence_on_mistakes": _known(self.confidence.compute()),
             "wrong_class_probability": _known(self.wrong.compute()),
@@ -57,14 +58,14 @@ class AttackCounts(nn.Module):
 
 
 def rate(error: ErrorRate) -> dict[str, Any]:
-    """Return error, its interval at 95 % (Wilson) and n over all processes."""
+    """Return the error over all processes, its 95 % interval (Wilson) and n."""
     with error.sync_context():
         errors, n = int(error.errors), int(error.total)
     return {"error": errors / n if n else math.nan, "interval": list(wilson_interval(errors, n)), "n": n}
 
 
 def number_of_classes(logits: Tensor, loss_fn: Loss) -> int:
-    """Return K: a single logit speaks of two classes."""
+    """Return K, the number of classes: 2 for a single logit."""
     return int(loss_fn.probabilities(logits.detach()[:1]).shape[1])
 
 

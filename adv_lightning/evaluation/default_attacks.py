@@ -1,11 +1,11 @@
-"""Which attacks stand beside the module's own."""
+"""The attacks that stand beside the module's own by default."""
 
 from __future__ import annotations
 
+import json
 import math
 
-from adv_lightning.attacks import FGSM, PGD, Attack, SignNoise
-from adv_lightning.attacks.external.base import ExternalAttack
+from adv_lightning.attacks import FGSM, PGD, Attack, Ball, SignNoise
 from adv_lightning.evaluation.tables import key_of
 
 STEPS = 40
@@ -13,47 +13,49 @@ _MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _LARGE = 0.5  # of the range of the pixels
 
 
-def max_norm(attack: Attack | None) -> float | None:
-    """Return the size of an attack in the max norm, as far as it has one."""
-    if isinstance(attack, ExternalAttack):
-        eps, p = attack.ball() or (None, math.inf)
-        return eps if p == math.inf else None
-    eps = getattr(attack, "eps", None)
-    return eps if isinstance(eps, int | float) and getattr(attack, "norm", "Linf") in ("Linf", math.inf) else None
+def max_norm_ball(attack: Attack | None) -> Ball | None:
+    """Return the max-norm ball that contains an attack's result; None if there is none."""
+    ball = None if attack is None else attack.ball()
+    return ball if ball is not None and ball.norm == math.inf else None
 
 
 def left_out(what: str, key: str) -> str:
-    """Say that something is left out, for want of a size."""
+    """Say that something is left out because no eps is known."""
     return (
-        f"{what} is left out: the module's val_attack has no eps in the max norm to take the size from. Give {key}, or "
-        "an attack such as --model.val_attack=FGSM --model.val_attack.eps=0.1."
+        f"{what} is left out: the module's val_attack has no eps in the max norm. Set {key}, or an attack with an eps, "
+        "such as --model.val_attack=FGSM --model.val_attack.eps=0.1."
     )
 
 
 def default_attacks(own: Attack | None) -> dict[str, Attack]:
-    """Return FGSM and PGD at the eps and bounds of the module's attack, as far as they are not that attack."""
-    eps, bounds = max_norm(own), getattr(own, "bounds", None)
-    if eps is None:
+    """Return FGSM and PGD at the eps and bounds of the module's attack.
+
+    One of them is left out if the module's attack is of the same class and takes at least as many steps. Without an
+    eps in the max norm there are none.
+    """
+    ball = max_norm_ball(own)
+    if own is None or ball is None:
         return {}
-    attacks: dict[str, Attack] = {}
-    if type(own) is not FGSM:
-        attacks["FGSM"] = FGSM(eps, bounds)
-    if not (type(own) is PGD and own.steps >= STEPS):
-        attacks["PGD"] = PGD(eps, steps=STEPS, bounds=bounds)
-    # The module's own attack has its row under the name of its class.
-    steps = {"FGSM": 1, "PGD": STEPS}
-    return {f"{name}-{steps[name]}" if name == type(own).__name__ else name: attack for name, attack in attacks.items()}
+    found: dict[str, Attack] = {}
+    for attack in (FGSM(ball.eps, ball.bounds), PGD(ball.eps, steps=STEPS, bounds=ball.bounds)):
+        if type(own) is type(attack) and (own.steps or 0) >= (attack.steps or 0):
+            continue
+        name = type(attack).__name__
+        # The module's own attack has its row under the name of its class.
+        found[f"{name}-{attack.steps}" if name == type(own).__name__ else name] = attack
+    return found
 
 
 def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) -> dict[str, Attack]:
-    """Return FGSM and PGD over a range of eps, and what the checks for masked gradients need beside them.
+    """Return FGSM and PGD over a range of eps, and the further attacks that the checks for masked gradients need.
 
     Args:
-        own: The module's attack, whose bounds they have.
+        own: The module's attack, which gives the bounds.
         eps: The range. None: none, or with `masking` a quarter to twice the eps of `own`.
-        masking: Whether there will be checks.
+        masking: Whether to add the attacks for the checks.
     """
-    size, bounds = max_norm(own), getattr(own, "bounds", None)
+    ball = max_norm_ball(own)
+    size, bounds = (0.0, getattr(own, "bounds", None)) if ball is None else (ball.eps, ball.bounds)
     large = _LARGE * (1 if bounds is None else bounds[1] - bounds[0])
     if eps is None:
         eps = [factor * size for factor in _MULTIPLES] if masking and size else []
@@ -66,7 +68,7 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
         }
     if masking and size:
         added |= {
-            # In ten steps it can cross the ball, too.
+            # Its ten steps can cross the ball as well.
             f"PGD-10 {size:.4g}": PGD(size, step_size=size / 4, steps=10, bounds=bounds),
             f"PGD-{STEPS} {size:.4g}": PGD(size, steps=STEPS, bounds=bounds),
             f"PGD {large:.4g}": PGD(large, steps=STEPS, bounds=bounds),
@@ -76,12 +78,12 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
 
 
 def joined(chosen: dict[str, Attack], added: dict[str, Attack], judging: list[Attack]) -> dict[str, Attack]:
-    """Return the chosen attacks and of the added ones those that do not judge already."""
+    """Return the chosen attacks, and those of the added ones that are not among them or among `judging`."""
     together = dict(chosen)
-    known = [attack.config() for attack in (*chosen.values(), *judging)]
+    known = {_text(attack) for attack in (*chosen.values(), *judging)}
     for name, attack in added.items():
-        if attack.config() not in known:
-            known.append(attack.config())
+        if _text(attack) not in known:
+            known.add(_text(attack))
             while key_of(name) in map(key_of, together):
                 name = f"{name} (added)"
             together[name] = attack
@@ -89,13 +91,17 @@ def joined(chosen: dict[str, Attack], added: dict[str, Attack], judging: list[At
 
 
 def what_is_missing(own: Attack | None) -> str:
-    """Say why nothing stands beside the module's attack."""
+    """Say why no attack stands beside the module's own."""
     if own is None:
         return (
-            "No attack judged the network, so nothing is known of adversarial examples. Name one: "
+            "No attack judged the network, so nothing is known about adversarial examples. Set one: "
             "--model.val_attack=FGSM --model.val_attack.eps=0.1"
         )
     return (
-        f"{type(own).__name__} alone judged the network, and has no eps in the max norm at which FGSM and PGD "
-        "could stand beside it. Name attacks in callbacks.attack_suite.attacks"
+        f"Only {type(own).__name__} judged the network. It has no eps in the max norm, so FGSM and PGD of the same eps "
+        "cannot stand beside it. Set further attacks in callbacks.attack_suite.attacks"
     )
+
+
+def _text(attack: Attack) -> str:
+    return json.dumps(attack.config(), default=str)

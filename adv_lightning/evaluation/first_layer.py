@@ -1,4 +1,4 @@
-"""What the first layer looks for."""
+"""The filters of the first layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.base import Evaluator, class_names
 from adv_lightning.evaluation.section import Picture, Section
 from adv_lightning.metrics import locality
 from adv_lightning.models import Maxout
@@ -18,17 +18,17 @@ from adv_lightning.module import AdversarialModule
 
 
 class FirstLayer(Evaluator):
-    """Draws the filters of the first layer, and says how local they are.
+    """Draws the filters of the first layer, and reports how local they are.
 
-    The first layer is the first linear one that takes the whole input, or the first convolution. Of a linear model the
-    weights of each class are drawn with their sign (Goodfellow et al. 2015, figure 2), of any other some of the
-    filters (figure 3). A net without such a layer is left alone.
+    The first layer is the first linear layer that takes the whole input, or the first convolution. For a linear model
+    the weights of each class are drawn with their sign (Goodfellow et al. 2015, figure 2), for any other network some
+    of the filters (figure 3). A network without such a layer gets no section.
 
     Args:
-        filters: Draw so many filters at most, at least 1; of a maxout layer a row is a unit.
+        filters: Largest number of filters to draw, at least 1. For a maxout layer, a row of the picture is a unit.
 
     Raises:
-        ValueError: filters is below 1.
+        ValueError: `filters` is below 1.
     """
 
     def __init__(self, filters: int = 50) -> None:
@@ -55,8 +55,8 @@ class FirstLayer(Evaluator):
         )
         if not math.isnan(spread):
             text += (
-                " Spread, the root mean square distance of a filter's energy from its centre, in pixels; the less, the "
-                f"more local: median {spread:.2f}."
+                " Spread is the root mean square distance of a filter's energy from its centre, in pixels; a small "
+                f"spread is local. Median: {spread:.2f}."
             )
         return Section(
             title,
@@ -74,12 +74,12 @@ class FirstLayer(Evaluator):
     def _pictures(
         self, layer: nn.Module, weights: Tensor, trainer: Trainer, module: AdversarialModule
     ) -> list[Picture]:
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        names = class_names(trainer)
         if _is_linear(layer, module):
             titles = names if names is not None and len(names) == len(weights) else None
             caption = "The weights of each class, and their sign."
             return [Picture("weights and sign", caption, lambda: plots.weights_and_sign(weights, titles))]
-        # A row holds whole maxout units.
+        # A row contains whole maxout units.
         columns = layer.pieces * max(1, 10 // layer.pieces) if isinstance(layer, Maxout) else None
         shown = by_unit(layer, weights)[: self.filters]
         caption = f"The first {len(shown)} of {len(weights)} filters, on one scale."
@@ -87,7 +87,7 @@ class FirstLayer(Evaluator):
 
 
 def first_layer(backbone: nn.Module, shape: torch.Size) -> tuple[str, nn.Module, Tensor] | None:
-    """Return name, layer and filters, [N, C, H, W] in float32 on the CPU, of the first layer; None if there is none.
+    """Return the first layer's name, the layer and its filters, [N, C, H, W] in float32 on the CPU; None without one.
 
     Args:
         backbone: The network.
@@ -104,7 +104,7 @@ def first_layer(backbone: nn.Module, shape: torch.Size) -> tuple[str, nn.Module,
 
 
 def by_unit(layer: nn.Module, weights: Tensor) -> Tensor:
-    """Return the filters, [N, ...], so that the pieces of a maxout unit stand beside each other."""
+    """Order the filters, [N, ...], so that the pieces of a maxout unit are neighbours."""
     if not isinstance(layer, Maxout):
         return weights
     # Piece p of unit u is row p * units + u.
@@ -112,6 +112,6 @@ def by_unit(layer: nn.Module, weights: Tensor) -> Tensor:
 
 
 def _is_linear(layer: nn.Module, module: nn.Module) -> bool:
-    """Whether the layer is all that there is, and its outputs are the logits."""
+    """Whether the layer is the whole network, so that its outputs are the logits."""
     own = {id(p) for p in layer.parameters()}
     return type(layer) is nn.Linear and all(id(p) in own for p in module.parameters())

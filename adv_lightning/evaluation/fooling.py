@@ -1,4 +1,4 @@
-"""Fooling images: noise that one step makes into any class."""
+"""Fooling images: noise that one gradient step turns into any class."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning.attacks.base import magnitude
+from adv_lightning.attacks.arguments import magnitude
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.base import Evaluator, class_names
 from adv_lightning.evaluation.counts import number_of_classes
-from adv_lightning.evaluation.default_attacks import left_out, max_norm
+from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
 from adv_lightning.evaluation.fooling_images import (
     Direction,
     Generated,
@@ -32,20 +32,20 @@ _SHOWN = 25
 
 
 class Fooling(Evaluator):
-    """Makes fooling images of every class, and says how often one step is enough.
+    """Makes fooling images of every class, and reports how often one step is enough.
 
-    A draw from N(0, I) takes one step towards class k, x + eps * sign(dp_k/dx) or x + eps * dp_k/dx; it succeeds if
+    A draw from N(0, I) takes one step towards class k, x + eps * sign(dp_k/dx) or x + eps * dp_k/dx. It succeeds if
     p_k is then at least `threshold`. Goodfellow et al. (2015), appendix A: the text has the gradient, the caption of
-    figure 5 its sign. Repeated until it succeeds, the step generates an image of any class; the number of draws that
-    took is reported. The mean success is logged as `test/fooling_sign` and `test/fooling_gradient`.
+    figure 5 its sign. Repeating draw and step until one succeeds generates an image of any class; the number of draws
+    that this took is reported. The mean success is logged as `test/fooling_sign` and `test/fooling_gradient`.
 
     Args:
-        samples: Draws for each class and each of the two steps, at least 1.
-        eps: Size of the step along the sign, in the units of the input. Null: that of the module's `val_attack`; where
-            that has none in the max norm, nothing is made.
-        gradient_eps: What the step along the gradient multiplies it by.
+        samples: Number of draws for each class and each of the two steps, at least 1.
+        eps: Size of the step along the sign, in the units of the input. Null: the eps of the module's `val_attack`;
+            without one in the max norm, no images are made.
+        gradient_eps: Factor of the gradient in the step along it.
         threshold: In [0, 1].
-        max_draws: Give up generating an image of a class after so many draws, at least 1.
+        max_draws: Number of draws, at least 1, after which to give up generating an image of a class.
 
     Raises:
         ValueError: a number is out of range.
@@ -72,7 +72,8 @@ class Fooling(Evaluator):
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._shape: torch.Size | None = None
-        eps = max_norm(module.val_attack) if self.eps is None else self.eps
+        ball = max_norm_ball(module.val_attack)
+        eps = self.eps if self.eps is not None or ball is None else ball.eps
         self._sizes = None if eps is None else {"sign": eps, "gradient": self.gradient_eps}
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
@@ -82,7 +83,7 @@ class Fooling(Evaluator):
         self._shape = trainer.strategy.broadcast(self._shape)
         if self._sizes is None:
             return Section("Fooling images", notes=[left_out("Fooling", "callbacks.fooling.eps")])
-        if self._shape is None:  # no example was there to tell
+        if self._shape is None:  # there were no examples
             return Section("Fooling images")
         with torch.inference_mode():
             blank = trainer.precision_plugin.convert_input(torch.zeros(1, *self._shape)).to(module.device)
@@ -100,17 +101,17 @@ class Fooling(Evaluator):
         }
         for name, figures in found.items():
             module.log(f"{self.stage}/fooling_{name}", figures["mean"], sync_dist=True)
-        # Every process has the same draws, and needs none of the others' for this.
+        # All processes make the same draws here, so they need not communicate.
         generated = [
             generate(module, k, blank, self._sizes["sign"], self.threshold, self.max_draws) for k in range(classes)
         ]
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        names = class_names(trainer)
         named = [str(k) if names is None else names[k] for k in range(classes)]
         means = (f"{name} {rate_with_interval(f['mean'], f['mean_interval'])}" for name, f in found.items())
         return Section(
             "Fooling images",
-            f"{self.samples} draws from N(0, I) for each class and step; a success is a probability of the class of at "
-            f"least {self.threshold:g} after one step. Model in {mode(module)} mode; draws seeded by 0; not clipped.",
+            f"{self.samples} draws from N(0, I) for each class and step. A step succeeds if the class then has a "
+            f"probability of at least {self.threshold:g}. Model in {mode(module)} mode; seed 0; not clipped.",
             tables=[self._table(named, found, generated)],
             notes=[f"Mean success in percent: {', '.join(means)}"],
             pictures=_pictures(found, generated, named, module, self.threshold),
@@ -173,13 +174,13 @@ def _pictures(
     return [
         Picture(
             "fooling images",
-            "An image of each class, generated by drawing and stepping until it succeeds; framed if it did.",
+            "An image of each class, generated by repeating draw and step until one succeeds. Framed: success.",
             lambda: plots.image_grid(images, [one.succeeded for one in generated], named),
         ),
         Picture(
             "fooling images of the hardest class",
-            f"One step from each of {_SHOWN} draws towards {named[hardest]}, the class of least success; successes are "
-            "framed (figure 5 of the paper).",
+            f"One step from each of {_SHOWN} draws towards {named[hardest]}, the class with the fewest successes. "
+            "Framed: success (figure 5 of the paper).",
             lambda: plots.image_grid(shown, boxed),
         ),
     ]

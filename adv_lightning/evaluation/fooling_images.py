@@ -1,4 +1,4 @@
-"""The step that makes noise into an image of any class, and its repetition."""
+"""The step that turns noise into an image of any class, and its repetition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import gradients, gradients_enabled
+from adv_lightning.attacks.gradients import gradients, gradients_enabled
 from adv_lightning.data.seeding import mix_seed
 from adv_lightning.evaluation.rubbish import CHUNK
 from adv_lightning.module import AdversarialModule
@@ -16,7 +16,7 @@ Direction = Literal["sign", "gradient"]
 
 
 class Generated(NamedTuple):
-    """What repeated draws came to: an image, [1, ...], how many draws it took, and whether it is of the class."""
+    """The result of repeated draws: an image, [1, ...], the number of draws, and whether the last one succeeded."""
 
     image: Tensor
     draws: int
@@ -35,13 +35,13 @@ def generate(
     """Draw from N(0, I) and step towards a class until its probability is at least `threshold`.
 
     Args:
-        module: The network, in eval mode, with the loss that says what its probabilities are.
+        module: The network, in eval mode, and the loss, which defines its probabilities.
         target: The class, counted from 0.
-        like: Any image, [1, ...], whose shape, dtype and device those generated have.
+        like: Any image, [1, ...], with the shape, dtype and device of the images to generate.
         eps: Size of the step along the sign of the gradient, in the units of the input.
         threshold: In [0, 1].
-        max_draws: Give up after so many, and return the last.
-        seed: Of the draws.
+        max_draws: Number of draws after which to give up and return the last image.
+        seed: Seed of the draws.
 
     Returns:
         The image, [1, ...], the number of draws, and whether the last succeeded.
@@ -62,18 +62,18 @@ def fooling_step(
     """Take one step towards a class: x + eps * sign(dp/dx), or x + eps * dp/dx, with p the class's probability.
 
     Args:
-        module: The network, with the loss that says what its probabilities are.
+        module: The network and the loss, which defines its probabilities.
         x: Inputs, floating point, [B, ...].
         target: The class, counted from 0.
         eps: Size of the step.
         direction: Along the "sign" of the gradient, or the "gradient" itself.
 
     Returns:
-        Inputs shaped as `x`, detached.
+        Inputs of the shape of `x`, detached.
     """
     with gradients_enabled(module):
         x = x.detach().clone().requires_grad_()
-        # By the logarithm, in float64: a softmax's p, and its gradient with it, underflows far from the class.
+        # Through the logarithm, in float64: far from the class, a softmax's p and its gradient underflow.
         logarithm = module.loss_fn.probabilities(module(x).double())[:, target].log()
         (grad,), _ = gradients(logarithm.sum(), [x])
     grad = torch.nan_to_num(grad, nan=0.0, posinf=0.0, neginf=0.0)
@@ -90,5 +90,5 @@ def class_probability(module: AdversarialModule, x: Tensor, target: int) -> Tens
 
 def draws(number: int, shape: torch.Size, *key: int) -> Tensor:
     """Draw from N(0, I), float32 on the CPU: a function of the key alone."""
-    # The first number tells these draws from those of the data set and the noises.
+    # The first number separates these draws from those of the data set and the noises.
     return torch.randn(number, *shape, generator=torch.Generator().manual_seed(mix_seed(3, *key)))

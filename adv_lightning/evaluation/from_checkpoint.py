@@ -14,24 +14,25 @@ from adv_lightning.module import AdversarialModule
 
 
 def load_module(path: str | Path) -> AdversarialModule:
-    """Rebuild the module in a checkpoint that a command line made: on the CPU, in eval mode.
+    """Rebuild the module in a checkpoint that the command line made: on the CPU, in eval mode.
 
-    Runs no code of the file, but imports the classes that it names. Global random number generators stay as they are.
+    Runs no code from the file, but imports the classes that it names. Global random number generators do not change.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint, was cut short, holds more than data, or does not describe its module.
+        FileNotFoundError: the file is missing.
+        ValueError: the file is not a checkpoint, is truncated, contains more than data, or does not describe its
+            module.
     """
     description = described(read_checkpoint(path))
     if description is None:
         raise ValueError(
-            f"{path}: its module was built in Python, so its weights are there but not its code: take a checkpoint "
-            "that the command line made"
+            f"{path}: the module was built in Python, so the checkpoint has its weights but cannot rebuild it: give a "
+            "checkpoint that the command line made"
         )
-    with suppress(ImportError):  # Lightning says what it looked for
+    with suppress(ImportError):  # Lightning reports what it looked for
         importlib.import_module(description["class_path"].rpartition(".")[0])
-    # A tensor made under inference mode cannot take part in autograd; building a network draws random weights, in
-    # torch's default dtype, which the precision of a trainer sets while it runs.
+    # A tensor made under inference mode cannot take part in autograd. Building a network draws random weights, in
+    # torch's default dtype, which a trainer's precision changes while it runs.
     dtype = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -42,11 +43,12 @@ def load_module(path: str | Path) -> AdversarialModule:
 
 
 def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> list[str]:
-    """Return a name for each path: those given, or the last part of the paths in which all differ, or all parts that
-    are not alike.
+    """Return a name for each path.
+
+    The names are those given, or the last part of the paths in which all differ, or all parts in which some differ.
 
     Raises:
-        ValueError: there is another number of names.
+        ValueError: the numbers of names and of paths differ.
     """
     if names is None:
         parts = [[*reversed(Path(path).absolute().with_suffix("").parts)] for path in checkpoints]
@@ -55,5 +57,5 @@ def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> 
         joined = ["-".join(reversed(row)) for row in zip(*unlike, strict=True)]
         names = next((column for column in columns if len(set(column)) == len(checkpoints)), joined)
     if len(names) != len(checkpoints):
-        raise ValueError(f"names has {len(names)} for {len(checkpoints)} networks: give one for each")
+        raise ValueError(f"names has {len(names)} entries for {len(checkpoints)} networks: give one for each")
     return list(names)

@@ -1,4 +1,4 @@
-"""What the logits do along the line from an example through its adversarial one."""
+"""The logits along the line from an example through its adversarial example."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning.attacks import input_gradient
-from adv_lightning.attacks.base import magnitude
+from adv_lightning.attacks.arguments import magnitude
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator
-from adv_lightning.evaluation.default_attacks import left_out, max_norm
+from adv_lightning.evaluation.base import Evaluator, class_names
+from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
 from adv_lightning.evaluation.section import Picture, Section
 from adv_lightning.module import AdversarialModule
 
@@ -22,16 +22,16 @@ _STRIP = 49
 class LogitSweep(Evaluator):
     """Follows the logits of the first example along x + eps * sign(dJ/dx), eps from -limit to limit.
 
-    Drawn as in figure 4 of Goodfellow et al. (2015): the logits against eps, and a strip of 49 of the inputs of which
-    those classified correctly are framed. The share of the line that is classified correctly goes to the record.
+    Drawn as in figure 4 of Goodfellow et al. (2015): the logits against eps, and a strip of 49 of the inputs, with
+    frames around those classified correctly. The record contains the share of the line that is classified correctly.
 
     Args:
-        limit: Largest eps, in the units of the input; the paper's figure goes to 10. Null: 10 times that of the
-            module's `val_attack`; where that has none in the max norm, the sweep is left out.
+        limit: Largest eps, in the units of the input; the paper's figure goes to 10. Null: 10 times the eps of the
+            module's `val_attack`; without one in the max norm, the sweep is left out.
         points: Number of eps, at least 49.
 
     Raises:
-        ValueError: limit is no size above 0, or points is below 49.
+        ValueError: `limit` is not a size above 0, or `points` is below 49.
     """
 
     def __init__(self, limit: float | str | None = None, points: int = 201) -> None:
@@ -43,7 +43,8 @@ class LogitSweep(Evaluator):
         self.points = points
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
-        self._limit = 10 * (max_norm(module.val_attack) or 0.0) if self.limit is None else self.limit
+        ball = max_norm_ball(module.val_attack)
+        self._limit = self.limit or (0.0 if ball is None else 10 * ball.eps)
         self._found: tuple[Tensor, Tensor, Tensor, int] | None = None
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
@@ -58,21 +59,21 @@ class LogitSweep(Evaluator):
         title = "Logits against eps"
         if not self._limit:
             return Section(title, notes=[left_out("LogitSweep", "callbacks.logit_sweep.limit")])
-        if self._found is None:  # not on the first process
+        if self._found is None:  # only the first process has it
             return Section(title)
         inputs, logits, correct, y = self._found
         eps = torch.linspace(-self._limit, self._limit, self.points)
         few = torch.linspace(0, self.points - 1, _STRIP).round().long()
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+        names = class_names(trainer)
         share = correct.float().mean().item()
         if inputs.dim() == 4 and inputs.shape[1] in (1, 3):
             caption = (
-                "Logits of the first example, and inputs on the line from upper left, negative eps, to lower right; "
-                "those classified correctly are framed (figure 4 of the paper)."
+                "Logits of the first example, and inputs along the line, from negative eps at the upper left to "
+                "positive eps at the lower right. Framed: classified correctly (figure 4 of the paper)."
             )
             images = inputs[few]
         else:
-            caption, images = "Logits of the first example. The inputs are no images, so none are shown.", None
+            caption, images = "Logits of the first example. The inputs are not images, so none are shown.", None
         picture = Picture(
             "logits against eps",
             caption,
@@ -80,9 +81,9 @@ class LogitSweep(Evaluator):
         )
         return Section(
             title,
-            f"The first example, of class {y if names is None else names[y]}, along x + eps * sign(dJ/dx), "
-            f"eps from {-self._limit:g} to {self._limit:g} at {self.points} points, not clipped. It is classified "
-            f"correctly on {share:.1%} of them.",
+            f"The first example, of class {y if names is None else names[y]}, along x + eps * sign(dJ/dx), with eps "
+            f"from {-self._limit:g} to {self._limit:g} at {self.points} points, not clipped. It is classified "
+            f"correctly at {share:.1%} of them.",
             pictures=[picture],
             record={"logit_sweep": {"limit": self._limit, "points": self.points, "target": y, "correct": share}},
         )
@@ -95,7 +96,7 @@ def logit_sweep(module: AdversarialModule, x: Tensor, y: Tensor, eps: Tensor) ->
         module: The network and its loss.
         x: One input, floating point, [1, ...].
         y: Its target, [1].
-        eps: Sizes of the step, [E], of either sign.
+        eps: Sizes of the step, [E], positive or negative.
 
     Returns:
         Inputs [E, ...] and logits [E, K].

@@ -1,4 +1,4 @@
-"""Pictures of what the attack does, in TensorBoard."""
+"""Pictures of adversarial examples in TensorBoard."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from adv_lightning.evaluation.base import class_names
 from adv_lightning.evaluation.plots import triptych
 from adv_lightning.module import AdversarialModule
 
@@ -15,16 +16,18 @@ from adv_lightning.module import AdversarialModule
 class AdversarialPictures(Callback):
     """Shows validation images clean, their perturbation, and under attack, with predicted classes and confidences.
 
-    Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set. Without a
-    TensorBoard logger or an attack it does nothing.
+    Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set. It does nothing
+    without a TensorBoard logger or an attack.
 
     Args:
-        every_n_epochs: Epochs from one picture to the next, at least 1.
+        every_n_epochs: Number of epochs from one picture to the next, at least 1.
         samples: Number of images, at least 1.
 
     Raises:
         ValueError: a number is below 1.
     """
+
+    changes_training = False
 
     def __init__(self, every_n_epochs: int = 5, samples: int = 6) -> None:
         for name, value in (("every_n_epochs", every_n_epochs), ("samples", samples)):
@@ -54,8 +57,7 @@ class AdversarialPictures(Callback):
         with trainer.precision_plugin.forward_context():
             x_adv = pl_module.val_attack(pl_module, x, y, loss_fn=pl_module.loss)
             guesses = [guess(pl_module, inputs) for inputs in (x, x_adv)]
-        names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
-        figure = triptych(x, x_adv, y, guesses[0], guesses[1], names)
+        figure = triptych(x, x_adv, y, guesses[0], guesses[1], class_names(trainer))
         logger.experiment.add_figure("adversarial examples", figure, global_step=trainer.global_step)
 
 

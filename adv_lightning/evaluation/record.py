@@ -1,8 +1,9 @@
-"""The record of a test run: figures with everything needed to read them."""
+"""The record of an evaluation: its results with everything needed to interpret them."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import math
 import platform
@@ -16,40 +17,29 @@ import yaml
 from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
+from adv_lightning.attacks.config import class_path
+from adv_lightning.data.atomic import write_atomically
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.tables import mode
-from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
 from adv_lightning.module import AdversarialModule
-
-_WATCHING = (
-    "pictures",
-    "attack_suite",
-    "final_metrics",
-    "finite_loss",
-    "rubbish_test",
-    "fooling",
-    "logit_sweep",
-    "first_layer",
-    "report",
-)
-"""Named callbacks that change nothing in training."""
 
 
 def evaluation_record(
     trainer: Trainer, module: AdversarialModule, stage: str, rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Return the figures in `rows` with model, data, seed, epochs, training time, machine and versions.
+    """Return the results in `rows` with model, data, seed, epochs, training time, machine and versions.
 
     Args:
-        trainer: Of the evaluation.
-        module: That was judged.
+        trainer: The trainer of the evaluation.
+        module: The judged module.
         stage: "test" or "val", the key of the rows.
-        rows: What was judged.
+        rows: The results.
     """
     training = _training(trainer)
     return {
         stage: rows,
-        # What the module and callbacks have logged.
+        # Logged by the module and callbacks.
         "logged": {name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
         "training": training,
         "seed": training["seed"],
@@ -63,7 +53,9 @@ def circumstances(trainer: Trainer, module: AdversarialModule) -> dict[str, Any]
     datamodule = getattr(trainer, "datamodule", None)
     return {
         "mode": mode(module),
-        "data": {"class_path": _path(datamodule), **getattr(datamodule, "hparams", {})} if datamodule else None,
+        "data": {"class_path": class_path(type(datamodule)), **getattr(datamodule, "hparams", {})}
+        if datamodule
+        else None,
         "precision": str(trainer.precision),
         "processes": trainer.world_size,
         "hardware": {
@@ -84,26 +76,18 @@ def _versions() -> dict[str, str]:
 
 
 def write_json(record: dict[str, Any], directory: str | Path, name: str) -> None:
-    """Write `record` to `directory`/`name`, whole or not at all."""
+    """Write `record` to `directory`/`name` as JSON, whole or not at all; NaN and infinity become null."""
     text = json.dumps(_finite(record), indent=2, default=str, allow_nan=False)
-    write_whole(Path(directory) / name, f"{text}\n".encode())
+    write_atomically(Path(directory) / name, f"{text}\n".encode())
 
 
 def _finite(value: Any) -> Any:
-    """Return what JSON can say: null for a number that is not finite."""
+    """Replace NaN and infinity, which JSON does not have, by None."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def sha256(path: Path) -> str:
@@ -113,7 +97,7 @@ def sha256(path: Path) -> str:
 
 
 def _training(trainer: Trainer) -> dict[str, Any]:
-    """Return how the network judged was trained, as its checkpoint remembers it, or else this process."""
+    """Return how the judged network was trained, from its checkpoint, or from this process without one."""
     seed = process_seed()
     path = trainer.ckpt_path
     if path is None or not Path(path).is_file():
@@ -128,7 +112,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         }
     checkpoint = read_checkpoint(path)
     timer = checkpoint.get("callbacks", {}).get("Timer", {})
-    # checkpoint["epoch"] counts from 0 if written during fit, and from 1 if after it.
+    # checkpoint["epoch"] counts from 0 if written during fit, and from 1 if written after it.
     loops = checkpoint.get("loops")
     return {
         "epochs": loops["fit_loop"]["epoch_progress"]["current"]["ready"] if loops else None,
@@ -142,7 +126,7 @@ def _training(trainer: Trainer) -> dict[str, Any]:
 
 
 def _callbacks(checkpoint: Path) -> dict[str, Any] | None:
-    """Return what acted in training, from the run's configuration; None where the checkpoint lies in no run."""
+    """Return the callbacks that changed training, from the run's config.yaml; None if the checkpoint is in no run."""
     config = checkpoint.parent.parent / "config.yaml"
     if checkpoint.parent.name != "checkpoints" or not config.is_file():
         return None
@@ -153,8 +137,13 @@ def _callbacks(checkpoint: Path) -> dict[str, Any] | None:
     named = named.get("callbacks") if isinstance(named, dict) else None
     if not isinstance(named, dict):
         return None
-    return {name: value for name, value in named.items() if value is not None and name not in _WATCHING}
+    return {name: value for name, value in moved(named).items() if value is not None and _changes_training(value)}
 
 
-def _path(instance: Any) -> str:
-    return f"{type(instance).__module__}.{type(instance).__qualname__}"
+def _changes_training(description: Any) -> bool:
+    """Whether a callback changes training, as its class says; one that cannot be imported is assumed to."""
+    path = description.get("class_path") if isinstance(description, dict) else description
+    module, _, name = str(path).rpartition(".")
+    with suppress(ImportError, ValueError):
+        return bool(getattr(getattr(importlib.import_module(module), name, None), "changes_training", True))
+    return True

@@ -1,4 +1,4 @@
-"""The record of a test, and a page to read it on."""
+"""The record of an evaluation as files: JSON, pictures and an HTML page."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
 from adv_lightning.callbacks._module import adversarial
+from adv_lightning.data.atomic import write_atomically
 from adv_lightning.evaluation.attack_suite import AttackSuite
 from adv_lightning.evaluation.base import Evaluator
 from adv_lightning.evaluation.counts import rate
-from adv_lightning.evaluation.record import evaluation_record, write_json, write_whole
+from adv_lightning.evaluation.record import evaluation_record, write_json
+from adv_lightning.evaluation.row_facts import described
 from adv_lightning.evaluation.section import Section
 from adv_lightning.module import AdversarialModule
 
@@ -29,21 +31,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DPI = 110
-_LETTERS = 80  # of a file's name, which is made of an attack's
+_LETTERS = 80  # of a file name, which contains an attack's name
 _LINES = 60  # of a network's description
 
 
 class Report(Callback):
-    """Writes what `test` or `validate` found into the run's directory.
+    """Writes the results of `test` or `validate` into the run's directory.
 
-    `metrics.json` has every rate with n, interval and attack, and model, data, seed, checkpoint with its SHA-256,
+    `metrics.json` contains every rate with n, interval and attack, and model, data, seed, checkpoint with its SHA-256,
     machine and versions. With `html`, the pictures are drawn: as PNG files in `pictures`, in TensorBoard, and in
-    `report.html`, a page with tables, pictures and verdict that needs no network. What `validate` found goes to
+    `report.html`, a page with tables, pictures and verdict that works offline. The results of `validate` are in
     `metrics_val.json`, `report_val.html` and `pictures_val`. Without a logger nothing is written.
 
     Args:
         html: Draw the pictures and write the page.
     """
+
+    changes_training = False
 
     def __init__(self, html: bool = False) -> None:
         self.html = html
@@ -82,7 +86,7 @@ class Report(Callback):
         if self.html:
             pictures = _draw(sections, directory / f"pictures{suffix}", trainer)
             path = directory / f"report{suffix}.html"
-            write_whole(path, page(record, sections, pictures, str(module.backbone)).encode())
+            write_atomically(path, page(record, sections, pictures, str(module.backbone)).encode())
             print(f"The report is {path}")
 
 
@@ -90,16 +94,16 @@ def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, by
     """Return the report as one HTML page.
 
     Args:
-        record: What metrics.json holds.
-        sections: In the order of the page.
-        pictures: PNG files by the names of the sections' pictures.
-        network: The network in words, of however many lines.
+        record: The content of metrics.json.
+        sections: The sections, in the order of the page.
+        pictures: PNG files, by the names of the sections' pictures.
+        network: Description of the network, of any number of lines.
     """
     source = files("adv_lightning.evaluation").joinpath("report.html.jinja").read_text(encoding="utf-8")
     encoded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    settings = {name: yaml.safe_dump(_plain(record[name]), sort_keys=False) for name in ("model", "data")}
+    settings = {name: yaml.safe_dump(_as_yaml(record[name]), sort_keys=False) for name in ("model", "data")}
     return template.render(
         record=record,
         sections=sections,
@@ -111,18 +115,18 @@ def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, by
     )
 
 
-def _plain(value: Any) -> Any:
-    """Return what YAML can say of settings, without what Lightning keeps for itself."""
+def _as_yaml(value: Any) -> Any:
+    """Return settings as YAML can write them, without Lightning's private keys."""
     if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items() if not str(k).startswith("_") or k == "_class_path"}
+        return {str(k): _as_yaml(v) for k, v in value.items() if not str(k).startswith("_") or k == "_class_path"}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_as_yaml(each) for each in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
-    """Return what the module itself has counted."""
-    figures = module.epoch_metrics
+    """Return the module's own counts as rows."""
+    figures = module.evaluation.metrics
     rows = []
     if figures.error.update_called:
         rows.append({"name": "clean", "attack": None, **rate(figures.error), "confidence_on_mistakes": None})
@@ -131,7 +135,7 @@ def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": type(module.val_attack).__name__,
-                "attack": module.val_attack.config(),
+                **described(module.val_attack),
                 **rate(figures.adv_error),
                 "confidence_on_mistakes": None if confidence.isnan() else confidence.item(),
             }
@@ -140,15 +144,15 @@ def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
 
 
 def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, bytes]:
-    """Draw every picture into a file of its own and into TensorBoard, and return the files' contents by name."""
+    """Draw every picture into its own file and into TensorBoard; return the files' contents by name."""
     logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
-    for old in folder.glob("[0-9][0-9]_*.png"):  # of a test before, which other figures belong to
+    for old in folder.glob("[0-9][0-9]_*.png"):  # of an earlier test, whose results are gone
         old.unlink()
     drawn: dict[str, bytes] = {}
     for i, picture in enumerate(picture for section in sections for picture in section.pictures):
         drawn[picture.name] = png_of(picture.draw())
         name = "".join(c if c.isalnum() or c in "-." else "_" for c in picture.name)
-        write_whole(folder / f"{i + 1:02}_{name[:_LETTERS]}.png", drawn[picture.name])
+        write_atomically(folder / f"{i + 1:02}_{name[:_LETTERS]}.png", drawn[picture.name])
         if logger is not None:
             show_png(logger, f"report/{picture.name}", drawn[picture.name], trainer.global_step)
     return drawn

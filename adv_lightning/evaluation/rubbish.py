@@ -1,4 +1,4 @@
-"""How often rubbish is taken for a class."""
+"""How often the network takes rubbish inputs for a class."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning.attacks import FGSM
+from adv_lightning.attacks.arguments import magnitude
 from adv_lightning.data.seeding import mix_seed
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator
+from adv_lightning.evaluation.base import Evaluator, class_names
 from adv_lightning.evaluation.counts import number_of_classes
-from adv_lightning.evaluation.default_attacks import left_out, max_norm
+from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
 from adv_lightning.evaluation.section import Picture, Section, Table, percent, rate_with_interval
 from adv_lightning.metrics import RubbishRate, wilson_interval
 from adv_lightning.module import AdversarialModule
 
 Kind = Literal["gaussian", "uniform", "attacked"]
 CHUNK = 100
-"""Draws of one generator, so that figures do not change with the number of processes."""
+"""Number of draws from one generator, so that results do not change with the number of processes."""
 _HALF_PRECISION = 0.02
 _DISTRIBUTIONS = {"gaussian": "N(0, I)", "uniform": "U(0, 1)"}
 
 
 class RubbishTest(Evaluator):
-    """Shows the network inputs of no class, and counts those that it takes for one.
+    """Shows the network inputs of no class, and counts how many it takes for a class.
 
-    An input is taken for a class if a probability of it is above `threshold` (Goodfellow et al. 2015, appendix A, with
-    10,000 draws from N(0, I)). Logged as `test/rubbish_error`, `test/rubbish_uniform_error` and
+    An input is taken for a class if one of its probabilities is above `threshold` (Goodfellow et al. 2015, appendix A,
+    with 10,000 draws from N(0, I)). Logged as `test/rubbish_error`, `test/rubbish_uniform_error` and
     `test/rubbish_attacked_error`.
 
     Args:
         samples: Number of inputs of each kind, at least 1.
         kinds: "gaussian" draws from N(0, I) in the shape of the data; "uniform" draws each value from U(0, 1);
-            "attacked" takes a step x + eps * sign(gradient) from draws of N(0, I), up the loss of the answer
-            "no class at all".
-        eps: Size of that step. Null: that of the module's `val_attack`; where that has none in the max norm, the kind
-            is left out.
+            "attacked" takes a step x + eps * sign(gradient) from draws of N(0, I), which increases the loss of the
+            answer "no class at all".
+        eps: Size of that step. Null: the eps of the module's `val_attack`; without one in the max norm, this kind is
+            left out.
         threshold: In [0, 1].
 
     Raises:
-        ValueError: samples is below 1, a kind is none of the three, or the threshold lies outside [0, 1].
+        ValueError: `samples` is below 1, a kind is unknown, or `threshold` is outside [0, 1].
     """
 
     def __init__(
@@ -62,14 +63,15 @@ class RubbishTest(Evaluator):
         if unknown := set(self.kinds) - set(get_args(Kind)):
             raise ValueError(f"kinds has {sorted(unknown)}: give some of {', '.join(get_args(Kind))}")
         self.samples = samples
-        self.eps = None if eps is None else FGSM(eps).eps
+        self.eps = None if eps is None else magnitude("eps", eps)
         self.threshold = threshold
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._shape: torch.Size | None = None
         self._classes = 0
         self._shares_one = False
-        eps = max_norm(module.val_attack) if self.eps is None else self.eps
+        ball = max_norm_ball(module.val_attack)
+        eps = self.eps if self.eps is not None or ball is None else ball.eps
         self._step = None if eps is None else FGSM(eps)
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
@@ -77,23 +79,23 @@ class RubbishTest(Evaluator):
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         self._shape = trainer.strategy.broadcast(self._shape)
-        if self._shape is None:  # no example was there to tell
+        if self._shape is None:  # there were no examples
             return Section("Rubbish")
         kinds = [kind for kind in self.kinds if kind != "attacked" or self._step is not None]
         rows = [self._row(kind, trainer, module) for kind in kinds]
         notes = (
             []
             if len(kinds) == len(self.kinds)
-            else [left_out("Rubbish of the kind attacked", "callbacks.rubbish_test.eps")]
+            else [left_out('The rubbish kind "attacked"', "callbacks.rubbish_test.eps")]
         )
         if self._shares_one and self._classes == 2 and self.threshold <= 0.5:
-            notes.append("Of two classes one always has a probability of 1/2 or more: read the confidence.")
+            notes.append("One of two classes always has a probability of at least 1/2: look at the confidence instead.")
         return Section(
             "Rubbish",
-            f"Inputs of no class in the shape of the data, {list(self._shape)}. An error is a probability above "
-            f"{self.threshold:g} for any class.",
+            f"Inputs of no class in the shape of the data, {list(self._shape)}. An input counts as an error if any "
+            f"class has a probability above {self.threshold:g}.",
             tables=[
-                Table("Rubbish, taken for a class; in percent", ["inputs", "n", "error [95 %]", "conf."], _cells(rows))
+                Table("Rubbish taken for a class; in percent", ["inputs", "n", "error [95 %]", "conf."], _cells(rows))
             ]
             if rows
             else [],
@@ -144,7 +146,7 @@ class RubbishTest(Evaluator):
 def chunks(samples: int, trainer: Trainer, shape: torch.Size, uniform: bool = False) -> Iterator[Tensor]:
     """Yield this process's part of `samples` draws from N(0, I), or U(0, 1), in float32 on the CPU.
 
-    A process that has none left yields an empty chunk, so that every process has asked the network once.
+    A process without draws yields an empty chunk, so that every process runs the network at least once.
     """
     number = -(-samples // CHUNK)
     if trainer.global_rank >= number:
@@ -174,11 +176,11 @@ def _name(described: dict[str, Any]) -> str:
 
 
 def _skew(rows: list[dict[str, Any]], trainer: Trainer) -> list[Picture]:
-    names = getattr(getattr(trainer, "datamodule", None), "class_names", None)
+    names = class_names(trainer)
     taken = {
         _name(row["rubbish"]): [round(share * row["error"] * row["n"]) for share in row["classes"]]
         for row in rows
         if row["classes"]
     }
-    caption = "What rubbish was taken for; dashed, where all classes would be equal."
+    caption = "The classes that rubbish was taken for. The dashed line shows equal shares."
     return [Picture("rubbish by class", caption, lambda: plots.class_bars(taken, names))] if taken else []

@@ -1,4 +1,4 @@
-"""What an evaluation found: text, tables and pictures for the terminal and the report."""
+"""The results of an evaluation: text, tables and pictures for the terminal and the report."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of text under named columns; the first column names its row."""
+    """Cells of text under named columns; the first column names the row."""
 
     title: str
     columns: list[str]
     rows: list[list[str]]
     of_words: bool = False
-    """Whether the cells are sentences rather than figures."""
+    """Whether the cells are sentences rather than numbers."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is drawn only where somebody will see it."""
+    """A picture that is drawn only if it will be shown."""
 
     name: str
     """Name of its file, without a suffix, and in TensorBoard."""
@@ -36,21 +36,21 @@ class Picture:
 
 @dataclass
 class Section:
-    """What an evaluation found."""
+    """The results of one evaluation."""
 
     title: str
     text: str = ""
-    """What was done: on how much, with which sizes."""
+    """What was evaluated: on how many examples, with which sizes."""
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """Sentences that stand below the tables."""
+    """Sentences below the tables."""
     pictures: list[Picture] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    """Rows for the record's list of judged figures."""
+    """Rows for the record's list of results."""
     record: dict[str, Any] = field(default_factory=dict)
     """Further keys of the record."""
     verdict: str | None = None
-    """What stands at the head of the report."""
+    """A conclusion that the report shows at its top."""
 
     def show(self) -> None:
         """Print the tables and the notes."""
@@ -68,10 +68,10 @@ class Section:
 
 
 def percent(value: float | None) -> str:
-    """Write a share in [0, 1] in percent, without the sign; nothing for None."""
+    """Write a share in [0, 1] in percent, without the percent sign; an empty text for None."""
     return "" if value is None else f"{100 * value:.1f}"
 
 
 def rate_with_interval(rate: float, interval: tuple[float, float] | list[float]) -> str:
-    """Write a share with its interval in percent, without the sign."""
+    """Write a share with its interval in percent, without the percent sign."""
     return f"{100 * rate:.2f} [{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"

@@ -1,4 +1,4 @@
-"""Who is fooled by examples crafted on whom, and whether they are taken for the same class."""
+"""Counts of which networks are fooled by examples crafted on which, and whether they predict the same class."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor
 from adv_lightning.metrics import Agreement, ErrorRate, MistakeConfidence, wilson_interval
 
 CLEAN = "clean"
-"""What the examples are crafted on that are not crafted at all."""
+"""Stands for the source network of clean examples, which are crafted on none."""
 
-_AMONG = ("all", "a_errs", "both_err")  # as `Agreement` counts them
+_AMONG = ("all", "a_errs", "both_err")  # in the order of `Agreement`
 
 
 class TransferMatrix:
-    """Counts how k networks judge the examples that were crafted on each of them, and the clean ones.
+    """Counts how k networks classify the examples crafted on each of them, and the clean ones.
 
     Args:
         names: A name for each network.
-        device: Where the counts are kept.
+        device: Device of the counts.
     """
 
     def __init__(self, names: Sequence[str], device: torch.device | str = "cpu") -> None:
@@ -38,7 +38,7 @@ class TransferMatrix:
         """Count a batch of examples.
 
         Args:
-            source: Name of the network that the examples were crafted on, or `CLEAN`.
+            source: Name of the network that the examples are crafted on, or `CLEAN`.
             predicted: The class that each network predicts, int64 [B], by name.
             probabilities: The probabilities that each network gives, [B, K], by name.
             y: Targets, int64 [B].
@@ -50,8 +50,10 @@ class TransferMatrix:
             self._agreements[source, a, b].update(predicted[a], predicted[b], y)
 
     def errors(self) -> list[dict[str, Any]]:
-        """Return a row for each cell: `crafted_on`, `judged`, `error`, `interval` (Wilson, 95 %), `n`,
-        `confidence_on_mistakes` (None where there are none).
+        """Return a row for each cell.
+
+        Keys: `crafted_on`, `judged`, `error`, `interval` (Wilson, 95 %), `n`, and `confidence_on_mistakes`, which is
+        None without a mistake.
         """
         rows = []
         for (source, judged), error in self._errors.items():
@@ -66,10 +68,10 @@ class TransferMatrix:
         return rows
 
     def agreements(self) -> list[dict[str, Any]]:
-        """Return a row for each network and ordered pair: `crafted_on`, `a`, `b`, and how often b predicts a's class.
+        """Return, for each source network and ordered pair, a row with how often b predicts a's class.
 
-        That is among `all` examples, those on which `a_errs` and those on which `both_err`, each with `share` (None
-        where there are no such examples), `interval` (Wilson, 95 %) and `n`.
+        Keys: `crafted_on`, `a`, `b`, and the counts among `all` examples, among those on which `a_errs`, and among
+        those on which `both_err`: each has `share` (None without such examples), `interval` (Wilson, 95 %) and `n`.
         """
         rows: list[dict[str, Any]] = []
         for (source, a, b), agreement in self._agreements.items():
@@ -83,22 +85,22 @@ class TransferMatrix:
 
 
 def check_names(names: Sequence[str]) -> list[str]:
-    """Return names of networks.
+    """Return the names of networks as a list.
 
     Raises:
-        ValueError: there are less than two, equal ones, or one is empty or "clean".
+        ValueError: there are fewer than two, two are equal, or one is empty or "clean".
     """
     if len(names) < 2:
-        raise ValueError(f"there is nothing to compare, with {len(names)} of them: give at least two networks")
+        raise ValueError(f"cannot compare {len(names)} network{'s' if len(names) != 1 else ''}: give at least two")
     if len(set(names)) < len(names):
-        raise ValueError(f"names are {', '.join(names)}: give each network a name of its own")
+        raise ValueError(f"names has duplicates, {', '.join(names)}: give each network a different name")
     if not all(names) or CLEAN in names:
-        raise ValueError(f"names are {', '.join(names)}: none may be empty or {CLEAN!r}, which names a row")
+        raise ValueError(f"names are {', '.join(names)}: no name may be empty or {CLEAN!r}, which names another row")
     return list(names)
 
 
 def _counted(name: str, count: int, n: int) -> dict[str, Any]:
-    """Return a share with its interval and n, None where n is 0."""
+    """Return a share with its interval and n; share and interval are None if n is 0."""
     return {
         name: count / n if n else None,
         "interval": list(wilson_interval(count, n)) if n else None,

@@ -7,34 +7,49 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import Attack, LossFn, Model
+from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.facts import Ball
+from adv_lightning.attacks.gradients import LossFn, Model
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.module import AdversarialModule
 
 
 class Transferred(Attack):
-    """Crafts on the network in a checkpoint, for another to be judged (Goodfellow et al. 2015, sections 6 and 8).
+    """Crafts on the network in a checkpoint; another one is judged (Goodfellow et al. 2015, sections 6 and 8).
 
-    The model that it is called with is never asked: the attacker knows it only by its data. What is climbed is the
-    loss of the checkpoint's own module, in eval mode and in float32, not the `loss_fn` of the model judged.
-    The checkpoint is read when the attack is first called, and is kept out of every `state_dict`.
+    The model that the attack is called with is never run: the attacker knows only its data. The attack increases the
+    loss of the checkpoint's own module, in eval mode and in float32, not the `loss_fn` of the judged model.
+    The checkpoint is read when the attack is first called, and is in no `state_dict`.
 
     Args:
-        checkpoint: Path of a checkpoint that a command line made, so that it knows its network.
-        attack: What crafts.
+        checkpoint: Path of a checkpoint that the command line made, which describes its network.
+        attack: The attack on that network.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: when first called, the file is no checkpoint that can be rebuilt; see `load_module`.
+        FileNotFoundError: the file is missing.
+        ValueError: when first called, the module cannot be rebuilt from the file; see `load_module`.
     """
+
+    uses_gradient = False  # of the model judged
 
     def __init__(self, checkpoint: str, attack: Attack) -> None:
         super().__init__()
         if not Path(checkpoint).is_file():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r}: there is no such file")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r}: no such file")
         self.checkpoint = checkpoint
         self.attack = attack
-        self._sources: list[AdversarialModule] = []  # in a list, and so no submodule
+        self.steps = attack.steps
+        self._sources: list[AdversarialModule] = []  # a list keeps it from becoming a submodule
+
+    @property
+    def uses_label(self) -> bool:
+        return self.attack.uses_label
+
+    def ball(self) -> Ball | None:
+        return self.attack.ball()
+
+    def reach(self) -> float | None:
+        return self.attack.reach()
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         if not self._sources:

@@ -72,6 +72,22 @@ class Method(nn.Module):
     def after_backward(self, learner: Learner) -> None:
         """Run when the gradients are there, before the optimizer's step; once for each backward pass."""
 
+    def sites_for(self, owner: str) -> Sites:
+        """Return the sites for a callback to change.
+
+        Args:
+            owner: Who asks, for the error.
+
+        Raises:
+            ValueError: this method has none, so the callback would do nothing.
+        """
+        if self.sites is None:
+            raise ValueError(
+                f"{owner} would do nothing: {type(self).__name__} perturbs the input by its own attack only. "
+                f"Train with method=Mixed, or remove {owner}"
+            )
+        return self.sites
+
     def config(self) -> dict[str, Any]:
         """Describe the method as the `{class_path, init_args}` from which YAML builds it."""
         return describe(self)
@@ -80,24 +96,42 @@ class Method(nn.Module):
         return keyword_arguments(self)
 
 
-def inactive(method: Method, *, passes: bool) -> str:
-    """Return what an objective ignores that never asks the method: what was changed from the defaults; "" for nothing.
+def check_unused(method: Method, owner: str, *, passes: bool) -> None:
+    """Refuse an objective of the user's own that never asked the method, and so ignores what it was told to do.
 
     Args:
         method: The method that was not asked.
+        owner: Name of the module whose `objective` it is, for the error.
         passes: Whether the objective has looked at the method's passes itself.
+
+    Raises:
+        ValueError: a callback has changed the method's sites and none of the passes was perturbed there, the passes
+            are not the default ones, or the method is not `Mixed`.
     """
     ignored = []
     if (sites := method.sites) is not None:
         if not all(site.used for site in sites.layers):
-            ignored.append(f"the perturbation of {', '.join(map(repr, sites.layers))}")
+            ignored.append(f"the perturbation of {', '.join(map(repr, sites.layers))} (HiddenPerturbation)")
         if sites.input_rule is not None:
-            ignored.append(f"the rule {sites.input_rule!r} at the input")
+            ignored.append(f"{sites.input_rule!r} at the input (InputNoise)")
         if not sites.perturb_input:
-            ignored.append("that the input is not to be perturbed")
+            ignored.append("perturb_input=False (HiddenPerturbation)")
     chosen = getattr(method, "passes", None)
     if chosen is None:
-        ignored.append(f"the method {method!r}")
+        ignored.append(f"method={method!r}")
     elif not passes and chosen != Passes():
         ignored.append(f"{chosen!r}")
-    return " and ".join(ignored)
+    if ignored:
+        raise ValueError(
+            f"{owner}.objective does not call super().objective(x, y), so it ignores {' and '.join(ignored)}: call it, "
+            "or remove what is ignored"
+        )
+
+
+def check_after_backward(method: Method, owner: str) -> None:
+    """Raise ValueError if the method acts after the backward pass; called where its hook did not run."""
+    if type(method).after_backward is not Method.after_backward:
+        raise ValueError(
+            f"{type(method).__name__} acts after the backward pass, and {owner}.on_after_backward keeps it from that: "
+            "call super().on_after_backward() there"
+        )

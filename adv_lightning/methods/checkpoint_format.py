@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.config import build
@@ -69,7 +70,7 @@ MOVED = {
     }.items()
     for name in names
 }
-"""Class paths that were written before, and what they are now."""
+"""Class paths in older files, and the public names that they stand for."""
 
 
 def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
@@ -81,31 +82,38 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no checkpoint, was cut short, or holds more than data.
+        ValueError: the file is not a checkpoint, was cut short, or holds more than data.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+        raise FileNotFoundError(f"{path} does not exist")
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: this is no checkpoint, or one that was cut short")
+        raise ValueError(f"{path} is not a checkpoint, or was cut short")
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), "")
-        raise ValueError(
-            f"{path}: it cannot be read as a checkpoint, safely: {type(error).__name__}: {reason}"
-        ) from None
+        raise ValueError(f"{path} cannot be read safely as a checkpoint: {type(error).__name__}: {reason}") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path}: this is no checkpoint of a Lightning run: it holds no state_dict")
+        raise ValueError(f"{path} is not a checkpoint of a Lightning run: it has no state_dict")
     return checkpoint
 
 
-def check_format(checkpoint: dict[str, Any]) -> None:
-    """Raise ValueError if a later version of this package made the checkpoint."""
+def check(checkpoint: dict[str, Any], *, loss: str) -> None:
+    """Compare a checkpoint with what is to be loaded from it; warn where its loss is another than `loss`.
+
+    Raises:
+        ValueError: a later version of this package made it.
+    """
     found = checkpoint.get(_FORMAT, 1)
     if found > CHECKPOINT_FORMAT:
         raise ValueError(
             f"the checkpoint has format {found}, and this adv_lightning reads formats up to {CHECKPOINT_FORMAT}: "
             "upgrade it with pip install -U adv_lightning"
+        )
+    if (before := str(checkpoint.get(_LOSS, loss))) != loss:
+        rank_zero_warn(
+            f"the checkpoint was made with the loss {before}, but this module has {loss}: pass the former as loss_fn= "
+            "if the change is not intended"
         )
 
 
@@ -122,12 +130,6 @@ def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
         checkpoint[MODEL] = moved({k: v for k, v in described.items() if not callable(v)})
 
 
-def other_loss(checkpoint: dict[str, Any], loss: str) -> str | None:
-    """Return the loss that the checkpoint was made with if it is not `loss`."""
-    found = str(checkpoint.get(_LOSS, loss))
-    return None if found == loss else found
-
-
 def moved(value: Any) -> Any:
     """Return stored settings with class paths from before a move as the public ones of today."""
     if isinstance(value, dict):
@@ -135,20 +137,25 @@ def moved(value: Any) -> Any:
     return [moved(each) for each in value] if isinstance(value, list) else value
 
 
-def moved_arguments(path: str | Path) -> dict[str, Any]:
+def moved_arguments(path: Any) -> dict[str, Any]:
     """Return the arguments of the module in a checkpoint whose class paths have moved since, with today's paths.
 
+    Args:
+        path: A file on this machine; of anything else nothing is returned.
+
     Raises:
-        ValueError: the file is no checkpoint, or was cut short.
+        ValueError: the file is not a checkpoint, or was cut short.
     """
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        return {}
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path}: this is no checkpoint, or one that was cut short")
+        raise ValueError(f"{path} is not a checkpoint, or was cut short")
     stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True).get(MODEL, {})
     return {name: moved(value) for name, value in stored.items() if moved(value) != value}
 
 
 def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | None:
-    """Return hyper-parameters of a checkpoint as `{class_path, init_args}` if a command line stored them, else None.
+    """Return hyper-parameters of a checkpoint as `{class_path, init_args}` if the command line stored them, else None.
 
     Args:
         checkpoint: What `read_checkpoint` gives.

@@ -1,4 +1,4 @@
-"""What a batch must be, and what a backbone must make of it: what is wrong is named before torch stumbles over it."""
+"""Checks of batches, logits and arguments: bad input is named before it fails somewhere in torch."""
 
 from __future__ import annotations
 
@@ -16,71 +16,71 @@ from adv_lightning.attacks.base import Attack, SingleStepAttack
 from adv_lightning.losses import Loss
 
 _SLACK = 1e-3
-"""How far, in parts of the range, an input may lie beyond an attack's bounds, which may be rounded figures."""
+"""How far an input may lie outside an attack's bounds, as a share of their range: bounds may be rounded."""
 
 
 def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """Return (x, y).
 
     Raises:
-        TypeError: a batch is no such pair.
+        TypeError: the batch is not a pair.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         parts = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
         raise TypeError(
-            f"a batch is a {type(batch).__name__}{parts}, and not a pair (x, y): override unpack(batch) in a subclass "
-            "of AdversarialModule, so that it returns the inputs and the labels"
+            f"the batch is a {type(batch).__name__}{parts}, not a pair (x, y): override unpack(batch) in a subclass of "
+            "AdversarialModule and return the inputs and the labels"
         )
     x, y = batch
     return x, y
 
 
 def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
-    """Look at the values of the inputs, which waits for the device.
+    """Check the values of the inputs, which waits for the device.
 
     Raises:
-        ValueError: one is NaN or infinite, or lies outside the bounds of an attack.
+        ValueError: a value is NaN or infinite, or lies outside the bounds of an attack.
     """
     if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
         return
     low, high = torch.stack(x.detach().aminmax()).tolist()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
-            f"{int((~x.isfinite()).sum())} of the {x.numel()} values of a batch's inputs are NaN or infinite: leave "
-            "such examples out of the data, or replace the values, as torch.nan_to_num does"
+            f"{int((~x.isfinite()).sum())} of the {x.numel()} input values of a batch are NaN or infinite: remove "
+            "such examples from the data, or replace the values with torch.nan_to_num"
         )
     for attack in attacks:
         bounds = getattr(attack, "bounds", None)
         slack = 0 if bounds is None else _SLACK * (bounds[1] - bounds[0])
         if bounds is not None and not bounds[0] - slack <= low <= high <= bounds[1] + slack:
             raise ValueError(
-                f"inputs go from {low:.6g} to {high:.6g}, and {attack!r} clips to its bounds: divide pixels of 0 to "
-                "255 by 255, let the network normalise inside itself (Normalized), or give the bounds of what it is "
-                "shown, or null for unclipped"
+                f"inputs lie in [{low:.6g}, {high:.6g}], outside the bounds of {attack!r}: divide pixels of 0 to 255 "
+                "by 255, normalise inside the network (Normalized), or set bounds to the range of the inputs, or to "
+                "null for no clipping"
             )
 
 
 class BatchCheck:
-    """Around the passes of one batch: says what is wrong with it.
+    """Checks one batch, as a context manager around its passes.
 
-    Shapes are looked at in every batch, values in the first of an epoch or evaluation alone, since that waits for the
-    device: those of the inputs, those of the labels, and whether the attack moves an input at all.
+    Shapes are checked in every batch. Values are checked only in the first batch of an epoch or evaluation, since that
+    waits for the device: those of the inputs and labels, and whether the attack changes any input.
 
     Args:
-        model: The module, whose backbone gives the logits.
+        model: The network, which returns the logits.
         x: Inputs.
         y: Labels.
-        attack: Perturbs the inputs; None: nothing does.
-        loss: Knows what logits and labels it takes. None: only the inputs are looked at.
-        first: Whether it is the first batch.
-        judged: Whether the logits will be judged, so that labels must suit them whatever the loss in use. In training
-            the labels are looked at where `loss` is called.
-        moved: Whether to warn of an attack that leaves all inputs as they are.
+        attack: Perturbs the inputs. None: nothing does.
+        loss: Says which logits and labels it takes. None: only the inputs are checked.
+        first: Whether this is the first batch.
+        judged: Whether predictions are counted, so that labels must match the logits whatever the loss is. In training
+            labels are checked where `loss` is called.
+        moved: Whether to warn of an attack that changes no input.
 
     Raises:
-        TypeError: the backbone gives no tensor.
-        ValueError: there are not as many labels as inputs; inputs, logits or labels are not what they must be; or
-            BatchNorm trains on a single example.
+        TypeError: the backbone does not return a tensor.
+        ValueError: the numbers of inputs and labels differ; inputs, logits or labels are invalid; or BatchNorm trains
+            on a single example.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class BatchCheck:
         tensors = isinstance(x, Tensor) and isinstance(y, Tensor)
         if self.loss is not None and tensors and x.shape[:1] != y.shape[:1]:
             raise ValueError(
-                f"inputs of shape {list(x.shape)} and labels of {list(y.shape)}: a batch must have as many of both"
+                f"inputs have shape {list(x.shape)} and labels {list(y.shape)}: a batch needs one label per input"
             )
         if self.first:
             check_inputs(x, self.attack)
@@ -121,42 +121,42 @@ class BatchCheck:
             hook.remove()
         if isinstance(error, ValueError) and "Expected more than 1 value per channel" in str(error):
             raise ValueError(
-                "a batch of one example, of which BatchNorm can take no variance in training: choose a batch_size that "
-                "leaves no single example at the end of an epoch, or drop the last batch (drop_last of a DataLoader)"
+                "BatchNorm cannot train on a batch of one example: choose a batch_size that leaves no single example "
+                "at the end of an epoch, or drop the last batch (drop_last=True of a DataLoader)"
             ) from None
 
     def _after(self, model: nn.Module, args: tuple[Any, ...], logits: Any) -> None:
-        """Look at one forward pass."""
+        """Check one forward pass."""
         assert self.loss is not None
         self._passes += 1
         x = args[0] if args else self.x
         if not isinstance(logits, Tensor):
             raise TypeError(
-                f"the backbone gives a {type(logits).__name__}, and not the logits as one tensor [B, K]: wrap it in a "
-                "module that returns these, or override forward"
+                f"the backbone returns a {type(logits).__name__}, expected the logits as one tensor [B, K]: wrap it in "
+                "a module that returns them, or override forward"
             )
         if not logits.is_floating_point() or logits.shape[:1] != x.shape[:1]:
             raise ValueError(
-                f"the backbone gives {logits.dtype}, {list(logits.shape)}, for {len(x)} inputs: it must give logits, "
-                f"floating point, [{len(x)}, K]"
+                f"the backbone returns {logits.dtype} of shape {list(logits.shape)} for {len(x)} inputs, expected "
+                f"floating-point logits [{len(x)}, K]"
             )
         if self.judged and self._passes == 1 and len(x) <= len(self.y):
             self.loss.check(logits, self.y[: len(x)])
         if self._passes == 2 and isinstance(self.attack, SingleStepAttack) and self._unmoved(x):
             rank_zero_warn(
-                f"{self.attack!r} leaves every input of the batch as it is, since the gradient is zero there, or NaN: "
-                "look for rounding or another step function in the backbone, or for logits so large that the loss is "
-                "exactly 0. What is measured under it says nothing"
+                f"{self.attack!r} changes no input of this batch, because the gradient is zero or NaN. The error under "
+                "this attack means nothing. Look for rounding or another step function in the backbone, or for logits "
+                "so large that the loss is exactly 0"
             )
 
     def _before_loss(self, loss: nn.Module, args: tuple[Any, ...]) -> None:
-        """Look at the targets of the first loss."""
+        """Check the targets of the first loss."""
         assert self.loss is not None
         self.loss.check(*args)
         self._hooks.pop().remove()
 
     def _unmoved(self, x: Tensor) -> bool:
-        """Whether the second pass of an evaluation, which is under attack, is of the same inputs as the first."""
+        """Whether the second pass of an evaluation, under attack, has the same inputs as the first."""
         if not self.moved:
             return False
         moves = getattr(self.attack, "needs_grad", False) and getattr(self.attack, "eps", 1) != 0
@@ -167,8 +167,8 @@ def check_single_loader(dataloader_idx: int | None, stage: str) -> None:
     """Raise ValueError if there are several loaders; Lightning gives an index only then."""
     if dataloader_idx is not None:
         raise ValueError(
-            f"there are several {stage} loaders, and the module counts over one: judge each set in a call of its own, "
-            "trainer.validate or trainer.test, or join them with torch.utils.data.ConcatDataset"
+            f"there are several {stage} dataloaders, and the error rates are those of one: evaluate each set in its "
+            "own call of trainer.validate or trainer.test, or join them with torch.utils.data.ConcatDataset"
         )
 
 
@@ -177,3 +177,18 @@ def check_range(name: str, value: float, low: float, high: float = math.inf) -> 
     if not isinstance(value, Real) or not low <= value <= high:
         allowed = f"at least {low}" if high == math.inf else f"in [{low}, {high}]"
         raise ValueError(f"{name}={value!r}: give a number {allowed}")
+
+
+def warn_of_rounding(precision: str) -> None:
+    """Warn where a trainer's precision rounds the inputs, and so the perturbation.
+
+    Args:
+        precision: As Lightning writes it, such as "bf16-true".
+    """
+    half = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
+    if precision in half:
+        rank_zero_warn(
+            f"precision {precision} rounds the inputs: pixels in [0, 1] move by up to "
+            f"{torch.finfo(half[precision]).eps / 4:.1g}, so the perturbation is not exactly the attack's. "
+            f"Use {precision.replace('true', 'mixed')}, which does not round inputs"
+        )

@@ -95,3 +95,21 @@ class Mixed(Method):
         return adversarial_objective(
             learner, x, y, loss_fn=learner.loss, sites=sites, alpha=self.alpha, passes=self.passes
         )
+
+
+def chosen(method: Method | None, short: Mixed) -> Method:
+    """Return the method, or where there is none the short form that the module's own arguments make.
+
+    Raises:
+        ValueError: both are given: the short form has other than its default arguments.
+    """
+    if method is None:
+        return short
+    default = Mixed(None).config()["init_args"]
+    given = [name for name, value in short.config()["init_args"].items() if value != default[name]]
+    if given:
+        raise ValueError(
+            f"both method={type(method).__name__} and {', '.join(given)} are given: give {', '.join(given)} to the "
+            "method itself, or remove the method"
+        )
+    return method

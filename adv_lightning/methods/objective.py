@@ -1,4 +1,4 @@
-"""The mixed objective of adversarial training, in two forward and two backward passes."""
+"""The paper's mixed objective, in two forward and two backward passes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import LossFn, gradients, per_example
-from adv_lightning.attacks.contexts import eval_mode, frozen_statistics
+from adv_lightning.attacks.contexts import eval_mode, frozen_statistics, is_compiled
+from adv_lightning.attacks.gradients import LossFn, gradients, per_example
 from adv_lightning.methods.replay import ReplayGradient, cut_loose
 from adv_lightning.methods.sites import PerturbationSite
 
@@ -28,11 +28,11 @@ class Passes:
     Args:
         crafting: Mode in which the attack's gradient is taken. "train" shares the clean pass, its dropout mask
             included; "eval" takes one more forward and backward pass, with dropout off.
-        masks: "fresh" lets the adversarial pass draw dropout masks of its own; "shared" repeats the clean pass's.
-        statistics: The passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
+        masks: "fresh" draws new dropout masks for the adversarial pass; "shared" reuses those of the clean pass.
+        statistics: Which passes update BatchNorm's running statistics: "both", or only the "clean" one.
 
     Raises:
-        ValueError: an argument is not one of the words above.
+        ValueError: an argument has another value.
     """
 
     crafting: Crafting = "train"
@@ -51,10 +51,10 @@ class Objective:
 
     Attributes:
         total: alpha * J(x) + (1 - alpha) * J(x_adv), a scalar with gradient.
-        clean: J(x), detached; None where no clean pass was made.
-        adversarial: J(x_adv), detached; None where no perturbed pass was made.
+        clean: J(x), detached; None without a clean pass.
+        adversarial: J(x_adv), detached; None without an adversarial pass.
         logits: Logits of the clean pass, [B, K], detached, or None.
-        adversarial_logits: Logits of the perturbed pass, [B, K], detached, or None.
+        adversarial_logits: Logits of the adversarial pass, [B, K], detached, or None.
     """
 
     total: Tensor
@@ -79,28 +79,29 @@ def adversarial_objective(
     """Compute alpha * J(x) + (1 - alpha) * J(x_adv), x_adv a constant (Goodfellow et al. 2015, section 6).
 
     One `torch.autograd.grad` of the clean loss gives the directions of all sites and the clean half of the
-    parameter gradient, which is replayed when `total` is differentiated. A step so takes two forward and two
-    backward passes, the second of them an ordinary `total.backward()` in which the hooks of DDP, accumulation and
-    gradient scaling do their work. With alpha = 1, or with no rule at any site, it takes one of each.
+    parameter gradient. That half is replayed when `total` is differentiated. So a step takes two forward and two
+    backward passes. The second backward pass is an ordinary `total.backward()`, in which the hooks of DDP,
+    accumulation and gradient scaling work as usual. With alpha = 1, or without a rule at any site, a step takes one
+    pass of each kind.
 
     Args:
-        model: x -> logits. Its parameters that require a gradient are listed anew at each call.
-        x: Inputs, floating point, [B, ...]; never changed in place.
-        y: Targets, as `loss_fn` takes them.
+        model: x -> logits. Its trainable parameters are looked up at each call.
+        x: Inputs, floating point, [B, ...]; not changed in place.
+        y: Targets, passed to `loss_fn`.
         loss_fn: (logits, y) -> mean loss over the batch.
-        sites: Where the second pass is perturbed; those without a rule are left alone.
+        sites: Where the second pass is perturbed. Sites without a rule do nothing.
         alpha: Weight of the clean loss, in [0, 1].
         passes: How the network runs in each pass; by default `Passes()`.
-        scale: A GradScaler's factor, a scalar tensor: the inner gradient carries it, so that half precision does
-            not underflow, and it is divided out again. None: the model's `gradient_scale`, if it has one.
-        replay: False keeps the clean pass's graph until `total` is differentiated, at the price of half a backward
-            pass and of memory. It is needed where parameters are sharded, and taken where they have hooks and where
-            a rule is differentiable: then x_adv is no constant, and training goes through its gradient too. None:
-            True, unless the model says that it is `sharded`.
+        scale: A GradScaler's factor, a scalar tensor. The inner gradient is multiplied by it, so that it does not
+            underflow in half precision, and divided again. None: the model's `gradient_scale`, if it has one.
+        replay: False keeps the clean pass's graph until `total` is differentiated, which costs half a backward pass
+            and memory. Sharded parameters need this. It is also done where parameters have hooks, and where a rule is
+            differentiable: then x_adv is not a constant, and training differentiates through it. None: True, unless
+            the model says that it is `sharded`.
 
     Raises:
         ValueError: the loss does not depend differentiably on the value of a site, or a rule is differentiable and
-            the model compiled.
+            the model is compiled.
     """
     passes = passes or Passes()
     scale = getattr(model, "gradient_scale", None) if scale is None else scale
@@ -131,7 +132,7 @@ def adversarial_objective(
         logits = model(x)
         clean = _Clean(logits, loss_fn(logits, y))
 
-    # Without a clean pass in train mode the perturbed one is all that the statistics ever see.
+    # Without a clean pass in train mode, only the adversarial pass can update the statistics.
     frozen = frozen_statistics(model) if passes.statistics == "clean" and clean is not None else nullcontext()
     with frozen, draws.repeated() if draws else nullcontext(), ExitStack() as stack:
         x_adv = x
@@ -155,7 +156,8 @@ def adversarial_objective(
 class _Clean(NamedTuple):
     """The clean pass: its logits, its loss and the sites' directions.
 
-    `grads` are those of `weight * loss` by `params`, to be replayed; None where the loss still has its graph.
+    `grads` are the gradients of `weight * loss` with respect to `params`, to be replayed; None where the loss still
+    has its graph.
     """
 
     logits: Tensor
@@ -177,7 +179,7 @@ def _linearise(
     scale: Tensor | None,
     replay: bool = True,
 ) -> _Clean:
-    """Run the clean pass and differentiate its loss by the value of every site, and by `params` if replayed."""
+    """Run the clean pass and differentiate its loss with respect to every site, and to `params` if it is replayed."""
     with ExitStack() as stack:
         x_seen = x
         for site in sites:
@@ -188,7 +190,7 @@ def _linearise(
     if differentiable:
         _check_twice_differentiable(model)
     replay = bool(params) and replay and not differentiable
-    # The gradients carry the weight from the start, so that the replay need not multiply by it.
+    # The gradients carry the weight from the start, which saves a multiplication in the replay.
     factor = weight if scale is None else weight * scale
     values, found = gradients(
         loss,
@@ -201,7 +203,7 @@ def _linearise(
     directions = {s: per_example(g, len(x), factor) for s, g in zip(sites, values, strict=True)}
     if not replay:
         return _Clean(logits, loss, directions)
-    # A parameter that the loss does not reach stays out, so that DDP's search for unused ones sees the truth.
+    # A parameter that the loss does not reach stays out, so that DDP finds its unused parameters.
     reached = [(g, p) for g, p in zip(found, params, strict=True) if g is not None]
     grads = cut_loose([g for g, _ in reached])
     return _Clean(logits.detach(), loss.detach(), directions, grads, [p for _, p in reached])
@@ -209,7 +211,7 @@ def _linearise(
 
 def _check_twice_differentiable(model: nn.Module) -> None:
     for name, module in model.named_modules():
-        if hasattr(module, "_orig_mod") or module._compiled_call_impl is not None:
+        if is_compiled(module):
             raise ValueError(
                 f"{name or type(model).__name__!r} is compiled, and torch.compile has no second derivative, which "
                 "training through a differentiable perturbation needs: leave out the compilation, or differentiable"
@@ -217,7 +219,7 @@ def _check_twice_differentiable(model: nn.Module) -> None:
 
 
 class _Draws:
-    """The state of the random generators of the CPU and of `device`, to draw the same numbers again."""
+    """The state of the random generators of the CPU and of `device`, for drawing the same numbers again."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = None if device.type == "cpu" else device
@@ -231,7 +233,7 @@ class _Draws:
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
-        # The second pass may draw for its noise rule as well; what follows goes on after the clean pass's draws.
+        # Afterwards, draws continue from where the clean pass ended.
         after = self._now()
         self._restore(self.states)
         try:

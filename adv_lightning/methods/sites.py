@@ -1,4 +1,4 @@
-"""Perturbation sites: the places in a network at which the second forward pass is perturbed."""
+"""Perturbation sites: the places where the second forward pass is perturbed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import Rule, check_differentiable_input
+from adv_lightning.attacks.base import Rule
+from adv_lightning.attacks.gradients import check_differentiable_input
 from adv_lightning.attacks.scaled_gradient import rows
 
 
 class PerturbationSite:
-    """One place and the rule that acts there. The input is one; a layer's output may be another.
+    """One place and the rule that acts there: the input, or the output of a layer.
 
-    A subclass gives two contexts, one around each forward pass. Each takes x and yields x as the model shall see
-    it; a site inside the network registers its hooks there and removes them again.
+    A subclass defines two context managers, one around each forward pass. Each takes x and yields what the model
+    sees in its place. A site inside the network registers its hooks there and removes them afterwards.
 
     Args:
         rule: What perturbs the value. None: the site does nothing.
@@ -27,7 +28,7 @@ class PerturbationSite:
         self.rule = rule
         self.value: Tensor | None = None
         self.used = False
-        """Whether a pass has been perturbed here."""
+        """Whether any pass was perturbed here."""
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -39,12 +40,12 @@ class PerturbationSite:
 
     @property
     def differentiable(self) -> bool:
-        """Whether training goes through the perturbation too."""
+        """Whether training differentiates through the perturbation."""
         return getattr(self.rule, "differentiable", False)
 
     @contextmanager
     def recorded(self, x: Tensor) -> Iterator[Tensor]:
-        """Around the clean pass: put the tensor to differentiate by into `value`."""
+        """Around the clean pass: store in `value` the tensor whose gradient is needed."""
         raise NotImplementedError(f"{type(self).__name__} must define recorded(x)")
         yield x
 
@@ -52,8 +53,8 @@ class PerturbationSite:
     def perturbed(self, x: Tensor, direction: Tensor | None) -> Iterator[Tensor]:
         """Around the second pass: apply the rule along `direction`, each example's own gradient at the clean value.
 
-        A site inside the network applies the rule to the value of this pass, not to the recorded one, so that
-        gradient flows through it to the layers below.
+        A site inside the network applies the rule to the value of this pass, not to the recorded one. The gradient
+        then flows through it to the layers below.
         """
         raise NotImplementedError(f"{type(self).__name__} must define perturbed(x, direction)")
         yield x
@@ -66,7 +67,7 @@ class PerturbationSite:
         """
         value, self.value = self.value, None
         if value is None:
-            raise RuntimeError(f"the forward pass never reached the perturbation site {self!r}")
+            raise RuntimeError(f"the forward pass did not reach the perturbation site {self!r}")
         return value
 
 
@@ -90,15 +91,15 @@ class LayerSite(PerturbationSite):
 
     Args:
         layer: The layer, a module of the network.
-        name: What errors call it.
+        name: The layer's name in errors.
         rule: As for PerturbationSite.
-        relative: Apply the rule to the output divided by its root mean square over each example, a constant, and
-            multiply the result by it: the perturbation of an additive rule is so as many times larger. FGSM's then
-            has eps times the Euclidean norm of the example's output.
+        relative: Measure the perturbation in units of each example's root mean square output. The output is divided
+            by it, perturbed, and multiplied by it again; the root mean square counts as a constant. FGSM's
+            perturbation then has eps times the Euclidean norm of the example's output.
 
     Raises:
-        ValueError: in a pass, the layer gives something else than one floating-point tensor [B, ...], runs more than
-            once, or runs under torch.utils.checkpoint or torch.no_grad.
+        ValueError: in a pass, the layer does not return one floating-point tensor [B, ...], runs more than once, or
+            runs under torch.utils.checkpoint or torch.no_grad.
     """
 
     def __init__(self, layer: nn.Module, name: str, rule: Rule | None = None, *, relative: bool = False) -> None:
@@ -115,9 +116,9 @@ class LayerSite(PerturbationSite):
         self.value = None
 
         def record(output: Tensor) -> Tensor:
-            # Frozen layers below leave nothing to differentiate by.
+            # Below this layer all may be frozen; then the output does not require a gradient yet.
             self.value = output if output.requires_grad else output.detach().requires_grad_()
-            # A layer above may work in place, and must not turn the value into its own output.
+            # The next layer may work in place and would overwrite the recorded value.
             return self.value.clone()
 
         with self._replaced(record, len(x)):
@@ -129,7 +130,7 @@ class LayerSite(PerturbationSite):
             assert self.rule is not None
             if not self.relative:
                 return self.rule.step(output, direction)
-            # In float32 at least, as half precision would overflow.
+            # In float32 at least: squares overflow in half precision.
             size = rows(output.detach()).square().mean(dim=1).sqrt().view(-1, *[1] * (output.dim() - 1))
             unit = torch.where(size > 0, size, 1)
             moved = unit * self.rule.step(output / unit, direction)
@@ -141,7 +142,7 @@ class LayerSite(PerturbationSite):
 
     @contextmanager
     def _replaced(self, change: Callable[[Tensor], Tensor], batch_size: int) -> Iterator[None]:
-        """Hand the layer's output, once checked, through `change`."""
+        """Check the layer's output and pass it through `change`."""
         calls = 0
 
         def hook(module: nn.Module, args: Any, output: Any) -> Tensor:
@@ -150,18 +151,18 @@ class LayerSite(PerturbationSite):
             value = single_tensor(output, self)
             if calls > 1:
                 raise ValueError(
-                    f"{self!r} runs more than once in a forward pass, so its output is not one place: perturb a layer "
+                    f"{self!r} runs more than once in a forward pass, so it has more than one output: perturb a layer "
                     "that runs once"
                 )
             if value.shape[:1] != (batch_size,):
                 raise ValueError(
-                    f"{self!r} gives a tensor of shape {list(value.shape)} for a batch of {batch_size}, so it does not "
-                    f"say which part belongs to which example: perturb a layer that gives [{batch_size}, ...]"
+                    f"{self!r} returns a tensor of shape {list(value.shape)} for a batch of {batch_size}, so its first "
+                    f"dimension is not the batch: perturb a layer that returns [{batch_size}, ...]"
                 )
             if not torch.is_grad_enabled() or _saves_for_checkpoint():
                 raise ValueError(
-                    f"{self!r} runs under torch.utils.checkpoint, which would compute it again without the "
-                    "perturbation, or under torch.no_grad: perturb a layer outside of it"
+                    f"{self!r} runs under torch.utils.checkpoint, which would recompute it without the perturbation, "
+                    "or under torch.no_grad: perturb a layer outside of them"
                 )
             return change(value)
 
@@ -176,22 +177,24 @@ def single_tensor(output: Any, layer: Any) -> Tensor:
     """Return a layer's output if it is one floating-point tensor.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not.
     """
     if not isinstance(output, Tensor) or not output.is_floating_point():
         kind = f"{output.dtype} tensor" if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"{layer!r} gives a {kind}; only one floating-point tensor can be perturbed or measured")
+        raise ValueError(
+            f"{layer!r} returns a {kind}: only a single floating-point tensor can be perturbed or measured"
+        )
     return output
 
 
 def _saves_for_checkpoint() -> bool:
-    """Whether the pass is in a region of torch.utils.checkpoint's form that is not reentrant."""
+    """Whether the pass runs under torch.utils.checkpoint with use_reentrant=False."""
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
     return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
 
 
 class Sites:
-    """The places that a training step perturbs, as callbacks may change them.
+    """The places that a training step perturbs; callbacks may change them.
 
     Attributes:
         input_rule: What perturbs the input in place of the method's attack. None: the attack does.
@@ -206,7 +209,7 @@ class Sites:
 
 
 class Crafted:
-    """The rule of an attack that crafts in passes of its own: a step to what it has made.
+    """The rule of an attack that has crafted in passes of its own: it replaces the value by the result.
 
     Args:
         x_adv: The adversarial input.
@@ -218,5 +221,5 @@ class Crafted:
         self.x_adv = x_adv
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
-        """Return the crafted input, whatever the value."""
+        """Return the crafted input."""
         return self.x_adv

@@ -1,4 +1,4 @@
-"""Metrics with sums as states, exact under DDP, and the interval of a share."""
+"""Metrics that keep sums as states, so that DDP reduces them exactly, and a confidence interval for their rates."""
 
 from adv_lightning.metrics.agreement import Agreement
 from adv_lightning.metrics.classes import MistakeClasses

@@ -12,8 +12,9 @@ from adv_lightning.metrics.functional import agreement
 class Agreement(Metric):
     """Shares of examples on which two models, a and b, predict the same class (Goodfellow et al. 2015, section 8).
 
-    The three shares, [3] in [0, 1], are among all examples, among those on which a errs, and among those on which both
-    err; NaN where there are none. The states `equal` and `total`, int64 [3], are the counts behind them, for intervals.
+    There are three shares, [3] in [0, 1]: among all examples, among those that a gets wrong, and among those that both
+    get wrong. A share of no examples is NaN. The states `equal` and `total`, int64 [3], hold the counts, for confidence
+    intervals.
     """
 
     is_differentiable = False
@@ -27,11 +28,11 @@ class Agreement(Metric):
         self.add_state("total", default=torch.zeros(3, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, a: Tensor, b: Tensor, y: Tensor) -> None:
-        """Count the classes that both predict for the same examples, int64 [B] each, with targets, int64 [B]."""
+        """Add examples: the predicted classes of both models, int64 [B] each, and targets, int64 [B]."""
         equal, total = agreement(a, b, y)
         self.equal += equal
         self.total += total
 
     def compute(self) -> Tensor:
-        """Return equal predictions / examples: of all, where a errs, where both err."""
+        """Return equal predictions / examples: among all, where a is wrong, where both are wrong."""
         return self.equal / self.total

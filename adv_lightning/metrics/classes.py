@@ -1,4 +1,4 @@
-"""What mistakes are taken for."""
+"""Which classes are predicted for misclassified examples."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class MistakeClasses(Metric):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes!r}: give 2 or more; a single logit has two classes")
+            raise ValueError(f"num_classes={num_classes!r}: give at least 2 (a single logit has two classes)")
         self.num_classes = num_classes
         self.add_state("counts", default=torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, y: Tensor) -> None:
-        """Count predicted classes, int64 [B], that differ from targets, int64 [B]."""
+        """Add examples: predicted classes, int64 [B], and targets, int64 [B]."""
         self.counts += mistake_classes(predicted, y, self.num_classes)
 
     def compute(self) -> Tensor:
-        """Return how many mistakes were taken for each class."""
+        """Return how often each class was predicted by mistake."""
         return self.counts

@@ -1,4 +1,4 @@
-"""Error rate, and what is thought of mistakes: confidence, and the probability of the wrong classes."""
+"""Error rate, confidence of mistakes, and the probability that mistakes give to wrong classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from adv_lightning.metrics.functional import UNIT, error_count, mistake_confiden
 
 
 class ErrorRate(Metric):
-    """Share of examples whose predicted class is wrong, in [0, 1]; NaN before the first example."""
+    """Share of examples whose predicted class is wrong, in [0, 1]; NaN without examples."""
 
     is_differentiable = False
     higher_is_better = False
@@ -24,7 +24,7 @@ class ErrorRate(Metric):
         self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, y: Tensor) -> None:
-        """Count predicted classes, int64 [B], that differ from targets, int64 [B]."""
+        """Add examples: predicted classes, int64 [B], and targets, int64 [B]."""
         self.errors += error_count(predicted, y)
         self.total += y.numel()
 
@@ -34,7 +34,7 @@ class ErrorRate(Metric):
 
 
 class _MeanOverMistakes(Metric):
-    """Mean of a probability over the misclassified examples; NaN where there is no mistake."""
+    """Mean of a probability over the misclassified examples; NaN without a mistake."""
 
     is_differentiable = False
     higher_is_better = False
@@ -47,12 +47,12 @@ class _MeanOverMistakes(Metric):
         self.add_state("probability", default=torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("mistakes", default=torch.tensor(0), dist_reduce_fx="sum")
 
-    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError(f"{type(self).__name__} must define _summed(probabilities, predicted, y)")
+    def _sum_over_mistakes(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} must define _sum_over_mistakes(probabilities, predicted, y)")
 
     def update(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> None:
-        """Add examples by their probabilities, [B, K], of which those count whose class, int64 [B], is not y."""
-        self.probability += self._summed(probabilities, predicted, y)
+        """Add examples: probabilities, [B, K], predicted classes, int64 [B], and targets, int64 [B]."""
+        self.probability += self._sum_over_mistakes(probabilities, predicted, y)
         self.mistakes += error_count(predicted, y)
 
     def compute(self) -> Tensor:
@@ -61,23 +61,23 @@ class _MeanOverMistakes(Metric):
 
 
 class MistakeConfidence(_MeanOverMistakes):
-    """Mean over the misclassified examples of the largest probability, in [0, 1]; NaN where there is no mistake.
+    """Mean over the misclassified examples of the largest probability, in [0, 1]; NaN without a mistake.
 
     The paper's "average confidence on a misclassified example" (Goodfellow et al. 2015, sections 4 and 6).
     """
 
-    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+    def _sum_over_mistakes(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
         return mistake_confidence(probabilities, predicted, y)
 
 
 class WrongClassProbability(_MeanOverMistakes):
     """Mean over the misclassified examples of the sum of the probabilities of all classes but y; NaN without a mistake.
 
-    For a softmax it is the mean of 1 - p_y, in [0, 1]; for independent probabilities it may reach K - 1. The paper's
-    "average probability of 96.6% assigned to the incorrect labels" (Goodfellow et al. 2015, section 4, CIFAR-10) is
-    read so, over the misclassified like its confidences: with its error of 87.15%, a mean over all examples could be
-    96.6% only if those classified rightly gave their own class less than 27% on average.
+    For a softmax it is the mean of 1 - p_y, in [0, 1]; for independent probabilities it can reach K - 1. This is how
+    we read the paper's "average probability of 96.6% assigned to the incorrect labels" (Goodfellow et al. 2015,
+    section 4, CIFAR-10): over the misclassified examples, like its confidences. With its error of 87.15%, a mean over
+    all examples could be 96.6% only if the correctly classified ones gave their own class less than 27% on average.
     """
 
-    def _summed(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
+    def _sum_over_mistakes(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
         return wrong_class_probability(probabilities, predicted, y)

@@ -1,4 +1,4 @@
-"""How confident the right answers are, and the wrong ones."""
+"""Confidence of right and of wrong predictions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from adv_lightning.metrics.functional import confidence_histogram
 
 
 class ConfidenceHistogram(Metric):
-    """Histogram over [0, 1] of the largest probability: int64 [2, bins], of the right and of the wrong examples.
+    """Histogram over [0, 1] of the largest probability, int64 [2, bins]: right predictions, then wrong ones.
 
-    Bin k holds what is at least k / bins and less than (k + 1) / bins; the last holds 1 too.
+    Bin k holds values from k / bins to below (k + 1) / bins; the last bin also holds 1.
 
     Args:
         bins: Number of bins of equal width.
@@ -33,9 +33,9 @@ class ConfidenceHistogram(Metric):
         self.add_state("counts", default=torch.zeros(2, bins, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> None:
-        """Count the largest of the probabilities, [B, K], of examples by whether their class, int64 [B], is y."""
+        """Add examples: probabilities, [B, K], predicted classes, int64 [B], and targets, int64 [B]."""
         self.counts += confidence_histogram(probabilities, predicted, y, self.bins)
 
     def compute(self) -> Tensor:
-        """Return the counts, the right ones first."""
+        """Return the counts, int64 [2, bins]."""
         return self.counts

@@ -1,4 +1,4 @@
-"""How often rubbish is taken for a class."""
+"""How often rubbish inputs are assigned to a class."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from adv_lightning.metrics.functional import UNIT, taken_for_a_class
 
 
 class RubbishRate(Metric):
-    """Share of inputs of no class that are taken for one, in [0, 1]; NaN before the first.
+    """Share of inputs of no class that are assigned to one, in [0, 1]; NaN without inputs.
 
-    An input is taken for a class if the largest of its probabilities is above `threshold` (Goodfellow et al. 2015,
-    appendix A, with 0.5: an error is "a positive prediction for any class").
+    An input is assigned to a class if its largest probability is above `threshold` (Goodfellow et al. 2015, appendix A,
+    with 0.5: an error is "a positive prediction for any class").
 
     Args:
         num_classes: Number of classes, K.
-        threshold: In [0, 1].
+        threshold: Probability in [0, 1].
     """
 
     is_differentiable = False
@@ -35,20 +35,20 @@ class RubbishRate(Metric):
         self.add_state("total", default=torch.tensor(0), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor) -> None:
-        """Count probabilities, [B, K]."""
+        """Add inputs: their probabilities, [B, K]."""
         taken, confidence = taken_for_a_class(probabilities, self.threshold, len(self.taken))
         self.taken += taken
         self.confidence_sum += confidence
         self.total += len(probabilities)
 
     def compute(self) -> Tensor:
-        """Return inputs taken for a class / n."""
+        """Return inputs assigned to a class / n."""
         return self.taken.sum() / self.total
 
     def classes(self) -> Tensor:
-        """Return for each class its part in the errors, [K]; NaN where there is no error."""
+        """Return the share of each class among the errors, [K]; NaN without an error."""
         return self.taken / self.taken.sum()
 
     def confidence(self) -> Tensor:
-        """Return the mean largest probability of the inputs taken for a class; NaN where there is none."""
+        """Return the mean largest probability of the inputs assigned to a class; NaN without an error."""
         return self.confidence_sum / self.taken.sum() / UNIT

@@ -1,4 +1,4 @@
-"""Means of training losses, summed on the device."""
+"""Means of training losses over steps, summed on the device."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+_PENDING = 64
+"""Number of steps whose values wait to be summed together: each sum costs a small net a measurable part of its step."""
+
 
 class RunningMeans:
-    """RunningMeans of scalars over the steps of an epoch, kept on the device until they are logged."""
+    """Means of named scalars over steps, kept on the device until they are logged."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._pending: dict[str, list[Tensor]] = {}
         self._steps = 0
 
-    def add(self, parts: Mapping[str, Tensor | None]) -> None:
-        """Add one step: scalars by name, detached; what is None is left out."""
-        for name, value in parts.items():
+    def add(self, values: Mapping[str, Tensor | None]) -> None:
+        """Add one step: detached scalars by name. None is skipped."""
+        for name, value in values.items():
             if value is not None:
                 self._pending.setdefault(name, []).append(value)
         self._steps += 1
-        if self._steps % 64 == 0:  # rarely, as each addition costs a small net a measurable part of its step
+        if self._steps % _PENDING == 0:
             self._fold()
 
     def join(self, other: RunningMeans) -> None:
@@ -32,24 +35,24 @@ class RunningMeans:
         self._steps += other._steps
 
     def named(self, pattern: str) -> dict[str, Tensor]:
-        """Return the means under names such as "train/{}"."""
+        """Return the means, named by a pattern such as "train/{}"."""
         self._fold()
         return {pattern.format(name): value / self._steps for name, value in self._sums.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return what has been added, as it is: sums taken at other places would differ by rounding."""
+        """Return the sums and the values not yet summed. Summing them here would change the rounding after a resume."""
         sums = {f"sum/{name}": value for name, value in self._sums.items()}
         pending = {f"pending/{name}": _stacked(values) for name, values in self._pending.items()}
         return {**sums, **pending, "steps": torch.tensor(self._steps)}
 
     @classmethod
-    def of(cls, state: Mapping[str, Tensor], rank: int, processes: int) -> RunningMeans:
-        """Return the means that `state_dict` told of, gathered over processes; new ones if their number has changed.
+    def from_state(cls, state: Mapping[str, Tensor], rank: int, processes: int) -> RunningMeans:
+        """Restore the means of a `state_dict`, gathered over processes. Empty if the number of processes has changed.
 
         Args:
-            state: Each tensor with a first dimension for the processes, if there were several.
-            rank: Number of this process.
-            processes: How many there are now.
+            state: Tensors of `state_dict`, each with a first dimension over processes if there were several.
+            rank: Rank of this process.
+            processes: Current number of processes.
         """
         means = cls()
         if state["steps"].numel() != processes:
@@ -68,7 +71,7 @@ class RunningMeans:
     def _fold(self) -> None:
         pending, self._pending = self._pending, {}
         stacked = {name: _stacked(values) for name, values in pending.items()}
-        # Sums in half precision would be coarse.
+        # Sums in half precision would be inaccurate.
         self._add({k: v.sum(dtype=torch.promote_types(v.dtype, torch.float32)) for k, v in stacked.items()})
 
     def _add(self, sums: Mapping[str, Tensor]) -> None:
@@ -77,13 +80,13 @@ class RunningMeans:
 
 
 class TrainingMeans:
-    """The means of an epoch's training losses, since the last log and over the epoch, and those that callbacks add."""
+    """Means of the training losses, since the last log and over the epoch. Callbacks may add parts of their own."""
 
     def __init__(self) -> None:
         self.parts = {"interval": RunningMeans(), "epoch": RunningMeans()}
 
     def start_epoch(self) -> None:
-        """Start new means of the losses; those of callbacks stay."""
+        """Reset the means of the losses, but not those of callbacks."""
         self.parts |= {"interval": RunningMeans(), "epoch": RunningMeans()}
 
     def add(self, losses: Mapping[str, Tensor | None]) -> None:
@@ -91,7 +94,7 @@ class TrainingMeans:
         self.parts["interval"].add(losses)
 
     def take_interval(self) -> dict[str, Tensor]:
-        """Return the means since the last call, as `train/<name>`, and start them anew."""
+        """Return the means since the last call, as `train/<name>`, and reset them."""
         interval, self.parts["interval"] = self.parts["interval"], RunningMeans()
         self.parts["epoch"].join(interval)
         return interval.named("train/{}")
@@ -102,15 +105,15 @@ class TrainingMeans:
         return self.parts["epoch"].named("train/{}_epoch")
 
     def state_dict(self) -> dict[str, dict[str, Tensor]]:
-        """Return what goes into a checkpoint, by part."""
+        """Return the state of each part, for a checkpoint."""
         return {name: means.state_dict() for name, means in self.parts.items()}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]], rank: int, processes: int) -> None:
-        """Go on with what `state_dict` told of, gathered over processes; see `RunningMeans.of`."""
+        """Restore the parts of a `state_dict`, gathered over processes. See `RunningMeans.from_state`."""
         for name, part in state.items():
-            self.parts[name] = RunningMeans.of(part, rank, processes)
+            self.parts[name] = RunningMeans.from_state(part, rank, processes)
 
 
 def _stacked(values: list[Tensor]) -> Tensor:
-    # Those that a checkpoint brought are on the CPU.
+    # Values restored from a checkpoint are on the CPU.
     return torch.stack([value.to(values[-1].device) for value in values])

@@ -1,4 +1,4 @@
-"""Networks in plain torch.nn: images [B, C, H, W] in, logits [B, num_classes] out."""
+"""Networks in plain torch.nn: images [B, C, H, W] to logits [B, num_classes]."""
 
 from adv_lightning.models.convnet import SmallConvNet
 from adv_lightning.models.ensemble import Ensemble

@@ -6,25 +6,22 @@ from torch import Tensor, nn
 
 from adv_lightning.models._checks import require_positive
 
-__all__ = ["SmallConvNet"]
-
 
 class SmallConvNet(nn.Module):
     """Six 3x3 convolutions with BatchNorm: images [B, C, H, W] to logits [B, num_classes].
 
-    Three stages of two convolutions, with ``width``, 2 ``width`` and 4 ``width`` channels, 2x2 max-pooling
-    between them, then the mean over positions and a linear layer. About 290 thousand parameters at the
-    default width. ``net`` holds, in order, ``stage1``, ``pool1``, ``stage2``, ``pool2``, ``stage3``,
-    ``mean``, ``flatten``, ``linear``.
+    Three stages of two convolutions, with `width`, 2 `width` and 4 `width` channels, 2x2 max-pooling between them,
+    then the mean over positions and a linear layer. About 290 thousand parameters with the default width. `net` holds,
+    in order, `stage1`, `pool1`, `stage2`, `pool2`, `stage3`, `mean`, `flatten`, `linear`.
 
     Args:
-        num_classes: number of logits.
-        input_shape: (channels, height, width) of one input; height and width at least 4. Later inputs may
-            have another height and width.
-        width: channels of the first stage.
+        num_classes: Number of logits.
+        input_shape: (channels, height, width) of one input; height and width at least 4. Other heights and widths work
+            too.
+        width: Channels of the first stage.
 
     Raises:
-        ValueError: if a size is too small.
+        ValueError: a size is too small.
     """
 
     def __init__(self, num_classes: int = 10, input_shape: tuple[int, int, int] = (1, 28, 28), width: int = 32) -> None:
@@ -33,8 +30,8 @@ class SmallConvNet(nn.Module):
         channels, *size = input_shape
         if min(size) < 4:
             raise ValueError(
-                f"SmallConvNet: height and width must be at least 4, for they are halved twice; "
-                f"got input_shape={input_shape}."
+                "SmallConvNet: height and width must be at least 4, because they are halved twice, got "
+                f"input_shape={input_shape}"
             )
         self.net = nn.Sequential(
             OrderedDict(
@@ -56,7 +53,7 @@ class SmallConvNet(nn.Module):
 
 
 def _stage(channels_in: int, channels_out: int) -> nn.Sequential:
-    # ReLUs not in place: a hook on a BatchNorm must see, and keep, that layer's own output.
+    # ReLUs are not in place: a hook on a BatchNorm must see, and keep, its output.
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
         nn.BatchNorm2d(channels_out),

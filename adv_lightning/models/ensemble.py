@@ -1,4 +1,4 @@
-"""Several networks as one."""
+"""Several networks as one classifier."""
 
 import math
 from collections.abc import Sequence
@@ -6,29 +6,27 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Ensemble"]
-
 
 class Ensemble(nn.Module):
     """Averages the probabilities of its members: images [B, C, H, W] to logits [B, K].
 
-    The logits are the logarithm of the members' mean softmax, so that their softmax is that mean. An attack on
-    the ensemble climbs the loss of the mean; an attack on ``ensemble.members[i]`` crafts on one member, for the
-    ensemble to be judged on (Goodfellow et al. 2015, section 9, which does not say how it averages).
+    The logits are the logarithm of the members' mean softmax, so their softmax is that mean. An attack on the ensemble
+    climbs the loss of the mean. To test the ensemble on examples crafted for one member, attack `ensemble.members[i]`.
+    See Goodfellow et al. 2015, section 9, which does not say how its ensemble averages.
 
-    The ensemble starts in eval mode if all of its members are in it, and in train mode otherwise.
+    The ensemble starts in eval mode if all its members are in eval mode, and in train mode otherwise.
 
     Args:
-        members: networks that give the logits of a softmax over the same classes, at least one.
+        members: At least one network. All return logits of a softmax over the same classes.
 
     Raises:
-        ValueError: if there is no member; in ``forward``, if the members' logits differ in shape.
+        ValueError: there are no members; in `forward`, their logits differ in shape.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         if not members:
-            raise ValueError("Ensemble: members is empty: give at least one network.")
+            raise ValueError("Ensemble: members is empty: give at least one network")
         self.members = nn.ModuleList(members)
         self.train(any(member.training for member in members))
 
@@ -37,5 +35,5 @@ class Ensemble(nn.Module):
         logits = [member(x) for member in self.members]
         shapes = [list(each.shape) for each in logits]
         if any(shape != shapes[0] for shape in shapes):
-            raise ValueError(f"Ensemble: members must have the same classes, got logits of {shapes}.")
+            raise ValueError(f"Ensemble: members must have the same classes, got logits of the shapes {shapes}")
         return torch.stack(logits).log_softmax(dim=2).logsumexp(dim=0) - math.log(len(logits))

@@ -1,4 +1,4 @@
-"""Softmax and logistic regression, the shallow networks of the linear view of adversarial examples."""
+"""Softmax and logistic regression, the shallow networks behind the linear view of adversarial examples."""
 
 import math
 
@@ -6,20 +6,18 @@ from torch import Tensor, nn
 
 from adv_lightning.models._checks import require_positive
 
-__all__ = ["LogisticRegression", "SoftmaxRegression"]
-
 
 class SoftmaxRegression(nn.Module):
     """Linear classifier on the flattened input: images [B, C, H, W] to logits [B, num_classes].
 
     Args:
-        num_classes: number of logits.
+        num_classes: Number of logits.
         input_shape: (channels, height, width) of one input.
-        zero_init: start from zero weights and biases, so from uniform predictions; the loss is convex, so
-            nothing is lost by it. Otherwise ``nn.Linear``'s own draws.
+        zero_init: Start from zero weights and biases, that is from uniform predictions. The loss is convex, so this
+            costs nothing. False: `nn.Linear`'s random weights.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: a size is less than 1.
     """
 
     def __init__(
@@ -39,18 +37,18 @@ class SoftmaxRegression(nn.Module):
 
 
 class LogisticRegression(nn.Module):
-    """Linear classifier of two classes: images [B, C, H, W] to one logit each, [B, 1].
+    """Linear classifier for two classes: images [B, C, H, W] to one logit each, [B, 1].
 
-    Train it with ``LogisticLoss``; the logit is that of class 1.
+    Train it with `LogisticLoss`. The logit belongs to class 1.
 
     Args:
-        num_classes: 2; the argument is there for data that say how many classes they have.
+        num_classes: Must be 2. It exists so that the number of classes of the data can be linked to it.
         input_shape: (channels, height, width) of one input.
-        zero_init: start from zero weights and bias; the loss is convex, so nothing is lost by it. Otherwise
-            ``nn.Linear``'s own draws.
+        zero_init: Start from zero weights and bias. The loss is convex, so this costs nothing. False: `nn.Linear`'s
+            random weights.
 
     Raises:
-        ValueError: if ``num_classes`` is not 2 or a size is less than 1.
+        ValueError: `num_classes` is not 2 or a size is less than 1.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class LogisticRegression(nn.Module):
         if num_classes != 2:
             raise ValueError(
                 f"LogisticRegression: num_classes must be 2, got {num_classes}: choose two classes of the data, such "
-                "as data.classes: [3, 7], or use SoftmaxRegression."
+                "as data.classes: [3, 7], or use SoftmaxRegression"
             )
         require_positive("LogisticRegression", input_shape=input_shape)
         self.linear = _linear(input_shape, 1, zero_init)

@@ -7,25 +7,23 @@ from torch import Tensor, nn
 
 from adv_lightning.models._checks import require_positive
 
-__all__ = ["ShallowRBF", "class_means"]
-
 
 class ShallowRBF(nn.Module):
-    """One RBF unit a class: images [B, C, H, W] to logits -q, [B, num_classes], with p = exp(-q).
+    """One RBF unit per class: images [B, C, H, W] to logits -q, [B, num_classes], with p = exp(-q).
 
-    q_k = (x - mu_k)' diag(beta_k) (x - mu_k) >= 0, with a centre ``mu`` and the logarithm of ``beta``, both
-    [num_classes, pixels], to be trained. Train it with ``RBFLoss``. The centres start at zero: give them the
-    classes' means with ``set_centres``.
+    q_k = (x - mu_k)' diag(beta_k) (x - mu_k) >= 0. The parameters are the centres `mu` and the logarithm of `beta`,
+    both [num_classes, pixels]. Train it with `RBFLoss`. The centres start at zero: move them to the means of the
+    classes with `set_centres`.
 
-    Source: Goodfellow et al. 2015, section 7, whose printed formula lacks the minus sign.
+    Source: Goodfellow et al. 2015, section 7. The formula printed there lacks the minus sign.
 
     Args:
-        num_classes: number of logits.
+        num_classes: Number of logits.
         input_shape: (channels, height, width) of one input.
-        beta: inverse squared width that every unit starts with in every pixel, above 0.
+        beta: Initial inverse squared width of every unit in every pixel, above 0.
 
     Raises:
-        ValueError: if a size is less than 1, or beta not above 0.
+        ValueError: a size is less than 1, or beta is not above 0.
     """
 
     def __init__(
@@ -34,29 +32,29 @@ class ShallowRBF(nn.Module):
         super().__init__()
         require_positive("ShallowRBF", num_classes=num_classes, input_shape=input_shape)
         if not 0 < beta < math.inf:
-            raise ValueError(f"ShallowRBF: beta must be a finite number above 0, got {beta}.")
+            raise ValueError(f"ShallowRBF: beta must be a finite number above 0, got {beta}")
         shape = num_classes, math.prod(input_shape)
         self.mu = nn.Parameter(torch.zeros(shape))
         self.log_beta = nn.Parameter(torch.full(shape, math.log(beta)))
 
     def set_centres(self, means: Tensor) -> None:
-        """Move each unit to a point: ``means``, [num_classes, C, H, W] or [num_classes, pixels].
+        """Set the centre of each unit: `means`, [num_classes, C, H, W] or [num_classes, pixels].
 
         Raises:
-            ValueError: if there is another number of classes or pixels.
+            ValueError: the number of classes or pixels differs.
         """
         rows = means.flatten(1)
         if rows.shape != self.mu.shape:
             raise ValueError(
-                f"ShallowRBF: {self.mu.shape[0]} centres of {self.mu.shape[1]} pixels are needed, "
-                f"got {list(means.shape)}."
+                f"ShallowRBF: means must be {self.mu.shape[0]} centres of {self.mu.shape[1]} pixels, "
+                f"got {list(means.shape)}"
             )
         with torch.no_grad():
             self.mu.copy_(rows)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        # The differences themselves: multiplied out, the squares would cancel near a centre.
+        # Not multiplied out: near a centre the squares would cancel.
         distance = (x.flatten(1).unsqueeze(1) - self.mu).square()
         return -(distance * self.log_beta.exp()).sum(dim=2)
 
@@ -65,16 +63,16 @@ def class_means(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
     """Return the mean image of each class, [num_classes, ...].
 
     Args:
-        images: floating point, [N, ...].
-        labels: int64 [N], from 0 to num_classes - 1.
-        num_classes: number of classes.
+        images: Images, floating point, [N, ...].
+        labels: Labels, int64 [N], from 0 to num_classes - 1.
+        num_classes: Number of classes.
 
     Raises:
-        ValueError: if a class has no image.
+        ValueError: a class has no image.
     """
     counts = labels.bincount(minlength=num_classes)
     if not counts.all():
         missing = (counts == 0).nonzero().flatten().tolist()
-        raise ValueError(f"class_means: of {num_classes} classes, {missing} have no image to take the mean of.")
+        raise ValueError(f"class_means: classes {missing} of {num_classes} have no image: give at least one of each")
     sums = images.new_zeros(num_classes, *images.shape[1:]).index_add_(0, labels, images)
     return sums / counts.view(-1, *[1] * (images.dim() - 1))

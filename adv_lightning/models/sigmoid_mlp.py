@@ -7,27 +7,25 @@ from torch import Tensor, nn
 
 from adv_lightning.models._checks import require_positive
 
-__all__ = ["SigmoidMLP"]
-
 
 class SigmoidMLP(nn.Module):
-    """Fully connected network of saturating hidden units: images [B, C, H, W] to logits [B, num_classes].
+    """Fully connected network of sigmoid hidden units: images [B, C, H, W] to logits [B, num_classes].
 
-    ``net`` holds, in order, ``flatten``, ``linear1``, ``sigmoid1``, ..., ``linear``; its layers are reached by
-    dotted name, as in ``net.sigmoid1``. It stands for the saturating models of Goodfellow et al. 2015, section 6.
+    `net` holds, in order, `flatten`, `linear1`, `sigmoid1`, ..., `linear`; a layer's dotted name is, for example,
+    `net.sigmoid1`. It represents the saturating models of Goodfellow et al. 2015, section 6.
 
-    Weights are drawn as in Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward
-    neural networks", equation 16), in front of a sigmoid four times as large, for its slope at 0 is 1/4; without
-    that factor deeper networks stand still for epochs. Biases are zero.
+    Weights are drawn as in Glorot & Bengio 2010 ("Understanding the difficulty of training deep feedforward neural
+    networks", equation 16), but four times as large before a sigmoid, because its slope at 0 is 1/4. Without that
+    factor, deeper networks do not learn for epochs. Biases are zero.
 
     Args:
-        num_classes: number of logits.
+        num_classes: Number of logits.
         input_shape: (channels, height, width) of one input.
-        units: sigmoid units in each hidden layer.
-        layers: number of hidden layers.
+        units: Sigmoid units in each hidden layer.
+        layers: Number of hidden layers.
 
     Raises:
-        ValueError: if a size is less than 1.
+        ValueError: a size is less than 1.
     """
 
     def __init__(
@@ -51,7 +49,7 @@ class SigmoidMLP(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw every weight anew."""
+        """Draw new weights, and set biases to zero."""
         for name, layer in self.net.named_children():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight, gain=1 if name == "linear" else 4)

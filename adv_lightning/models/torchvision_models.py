@@ -1,4 +1,4 @@
-"""Any of torchvision's classifiers by name."""
+"""Any torchvision classifier by name."""
 
 import difflib
 from collections.abc import Sequence
@@ -10,39 +10,37 @@ from torch import Tensor, nn
 from adv_lightning.models._checks import require_positive
 from adv_lightning.models.normalize import Normalize
 
-__all__ = ["TorchvisionModel"]
-
 _SMALL = 64
-"""Largest height or width, in pixels, at which a ResNet gets the stem for small images by default."""
+"""Up to this height and width, in pixels, a ResNet gets the stem for small images by default."""
 
 
 class TorchvisionModel(nn.Module):
     """A torchvision classifier: pixels [B, C, H, W] to logits [B, num_classes].
 
-    ``normalize`` comes first, then ``model``, torchvision's own module, whose layers are reached by dotted
-    name, as in ``model.layer1``. Inputs without three channels get a new first convolution. GoogLeNet and
-    Inception have no auxiliary classifiers here, so that training too gives one tensor of logits; Vision
-    Transformers are built for the height of ``input_shape``.
+    `normalize` comes first, then `model`, torchvision's own module. A layer's dotted name is, for example,
+    `model.layer1`. For inputs without three channels the first convolution is replaced. GoogLeNet and Inception are
+    built without auxiliary classifiers, so that they return one tensor of logits in training too. Vision Transformers
+    are built for the height of `input_shape`.
 
-    With ``weights``, the last layer is drawn anew unless ``num_classes`` is the weights' own number.
+    With `weights`, the last layer gets new random weights unless `num_classes` is the number of classes of the weights.
 
     Args:
-        name: as in ``torchvision.models.list_models(torchvision.models)``, such as resnet18.
-        num_classes: number of logits.
+        name: One of `torchvision.models.list_models(torchvision.models)`, such as resnet18.
+        num_classes: Number of logits.
         input_shape: (channels, height, width) of one input.
-        mean: one value per channel, subtracted from x. None: the mean the weights were trained with; without
+        mean: One value per channel, subtracted from x. None: the mean that the weights were trained with; without
             weights, x is not normalised.
-        std: one value per channel, divides x - mean. Given or left out together with mean.
-        small_input: give a ResNet the stem for small images, a 3x3 convolution of stride 1 and no max-pooling
-            (He et al. 2016, "Deep residual learning", section 4.2), in place of the 7x7 of stride 2. None:
-            for ResNets without weights and inputs of at most 64 pixels a side.
-        weights: name of pretrained weights, such as DEFAULT or IMAGENET1K_V1; they are downloaded unless
-            torch.hub's cache has them. None: random initial weights.
+        std: One value per channel, divides x - mean. Give both mean and std, or neither.
+        small_input: Give a ResNet the stem for small images: a 3x3 convolution with stride 1 and no max-pooling (He et
+            al. 2016, "Deep residual learning", section 4.2) instead of 7x7 with stride 2. None: only for ResNets
+            without weights and inputs of at most 64 x 64 pixels.
+        weights: Name of pretrained weights, such as DEFAULT or IMAGENET1K_V1. They are downloaded unless torch.hub's
+            cache has them. None: random initial weights.
 
     Raises:
-        ValueError: if the name or the weights are unknown, only one of mean and std is given, ``small_input``
-            is asked of another family than ResNet, or the weights do not fit a changed first layer.
-        OSError: if the weights are neither on disk nor can be downloaded.
+        ValueError: the name or the weights are unknown, only one of mean and std is given, `small_input` is set for a
+            network that is not a ResNet, or the weights do not fit a changed first layer.
+        OSError: the weights are not on disk and cannot be downloaded.
     """
 
     def __init__(
@@ -58,16 +56,16 @@ class TorchvisionModel(nn.Module):
         super().__init__()
         require_positive("TorchvisionModel", num_classes=num_classes, input_shape=input_shape)
         if (mean is None) != (std is None):
-            raise ValueError(f"TorchvisionModel: give both mean and std or neither, got {mean=}, {std=}.")
+            raise ValueError(f"TorchvisionModel: give both mean and std or neither, got {mean=}, {std=}")
         channels, height, width = input_shape
         if mean is not None and len(mean) != channels:
-            raise ValueError(f"TorchvisionModel: give one mean per channel, got {mean=}, {input_shape=}.")
+            raise ValueError(f"TorchvisionModel: give one mean per channel, got {mean=}, {input_shape=}")
         if weights is None:
             model = _build(name, height, width, num_classes)
         elif small_input or channels != 3:
             raise ValueError(
                 f"TorchvisionModel: weights={weights} need {name}'s own first layer and 3 channels, got "
-                f"{small_input=}, {input_shape=}. Leave weights out, or give 3 channels without small_input."
+                f"{small_input=}, {input_shape=}: remove weights, or give 3 channels without small_input"
             )
         else:
             model, default_mean, default_std = _pretrained(name, weights, num_classes)
@@ -75,7 +73,7 @@ class TorchvisionModel(nn.Module):
 
         is_resnet = isinstance(model, _library(name).ResNet)
         if small_input and not is_resnet:
-            raise ValueError(f"TorchvisionModel: small_input is for ResNets only, got name={name!r}.")
+            raise ValueError(f"TorchvisionModel: small_input is for ResNets only, got name={name!r}")
         if small_input is None:
             small_input = is_resnet and weights is None and max(height, width) <= _SMALL
         if small_input:
@@ -97,18 +95,18 @@ def _build(name: str, height: int, width: int, num_classes: int) -> Any:
 
 
 def _pretrained(name: str, weights: str, num_classes: int) -> tuple[Any, Sequence[float], Sequence[float]]:
-    """Return the network with its weights, and the mean and std that these were trained with."""
+    """Return the network with its weights, and the mean and std that they were trained with."""
     library = _library(name)
     known = library.get_model_weights(name).__members__
     if weights not in known:
-        raise ValueError(f"TorchvisionModel: {name} has no weights {weights!r}; it has {', '.join(known)}.")
+        raise ValueError(f"TorchvisionModel: {name} has no weights {weights!r}: give one of {', '.join(known)}")
     entry = known[weights]
     try:
         model = library.get_model(name, weights=entry, progress=False)
     except OSError as error:
         raise OSError(
             f"TorchvisionModel: weights={weights} of {name} are not in {torch.hub.get_dir()}/checkpoints, "
-            f"and {entry.url} could not be downloaded ({error}). Put that file there, or leave weights out."
+            f"and {entry.url} could not be downloaded ({error}): put this file there, or remove weights"
         ) from error
     if name == "inception_v3":
         model.aux_logits, model.AuxLogits = False, None
@@ -123,19 +121,19 @@ def _pretrained(name: str, weights: str, num_classes: int) -> tuple[Any, Sequenc
 
 
 def _library(name: str) -> Any:
-    """Return ``torchvision.models``, which has to have a classifier of this name."""
-    # Imported late: torchvision takes a second, which the other networks need not wait for.
+    """Return `torchvision.models` after checking that it has a classifier of this name."""
+    # Late: torchvision takes a second to import, and other networks do not need it.
     from torchvision import models
 
     names = models.list_models(models)
     if name not in names:
         near = difflib.get_close_matches(name.lower(), names, n=5, cutoff=0.5) or names
-        raise ValueError(f"TorchvisionModel: no classifier {name!r} in torchvision; near: {', '.join(near)}.")
+        raise ValueError(f"TorchvisionModel: torchvision has no classifier {name!r}. Similar names: {', '.join(near)}")
     return models
 
 
 def _options(name: str, height: int, width: int) -> dict[str, Any]:
-    """Return what some families must be told: no auxiliary outputs, the size of the image."""
+    """Return the arguments that some families need: no auxiliary outputs, the size of the image."""
     if name in ("googlenet", "inception_v3"):
         return {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
@@ -146,7 +144,7 @@ def _options(name: str, height: int, width: int) -> dict[str, Any]:
 
 
 def _set_channels(model: nn.Module, channels: int) -> None:
-    """Replace the first convolution by one of the same kind for another number of input channels."""
+    """Replace the first convolution by the same one with another number of input channels."""
     path, old = _convolutions_and_linears(model)[0]
     model.set_submodule(
         path,
@@ -162,5 +160,5 @@ def _set_channels(model: nn.Module, channels: int) -> None:
 
 
 def _convolutions_and_linears(model: nn.Module) -> list[tuple[str, Any]]:
-    """Return them with their names, in order: the first is the stem, the last is the head."""
+    """Return these layers with their names, in order: the first is the stem, the last is the head."""
     return [(path, m) for path, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]

@@ -1,3 +1,3 @@
-"""The paper that the library grew from, as data and reports. Imports the library, never the reverse."""
+"""The paper behind the library, as data and reports. It imports the library; the library never imports it."""
 
 __all__: list[str] = []

@@ -18,44 +18,43 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser(
         "run",
-        help="train and judge what a claim needs: run softmax.fgsm --data.root DIR",
-        description="Train and judge what claims need, write the results and print them beside the paper's. What has "
-        "ended is not run again, and what was interrupted goes on. Further --KEY VALUE arguments go to fit.",
+        help="train and evaluate what a claim needs: run softmax.fgsm --data.root DIR",
+        description="Train and evaluate what claims need, write the results and print them beside the paper's. A "
+        "finished run is not run again, and an interrupted one continues. Further --KEY VALUE arguments go to fit.",
         allow_abbrev=False,
     )
     run.add_argument(
-        "ids", nargs="*", metavar="ID", help="claims, such as softmax.fgsm, or single runs of theirs; --list has all"
+        "ids", nargs="*", metavar="ID", help="claims, such as softmax.fgsm, or names of single runs; --list shows all"
     )
-    run.add_argument("--list", action="store_true", help="print all ids with what they cost")
-    run.add_argument("--quick", action="store_true", help="what takes seconds, one seed each")
-    run.add_argument("--seed", nargs="+", type=int, metavar="N", help="these seeds in place of the claim's own")
+    run.add_argument("--list", action="store_true", help="print all ids with their costs")
+    run.add_argument("--quick", action="store_true", help="only runs of seconds, one seed each")
+    run.add_argument("--seed", nargs="+", type=int, metavar="N", help="seeds in place of the claim's own")
     run.add_argument("--data.root", dest="data", type=Path, default=Path("data"), help="folder of the data (data)")
-    run.add_argument("--runs", type=Path, default=RUNS, help=f"folder that the runs are made in ({RUNS})")
+    run.add_argument("--runs", type=Path, default=RUNS, help=f"folder for the runs ({RUNS})")
     run.add_argument(
         "--out",
         type=Path,
-        help=f"folder of results to write to; by default {RESULTS}, but results in --runs with --quick or further "
-        "arguments of fit",
+        help=f"folder for the results; default: {RESULTS}, or results in --runs with --quick or further arguments",
     )
-    report = commands.add_parser("report", help="print the table, or write it into pages")
+    report = commands.add_parser("report", help="print the table, or write it into files")
     report.add_argument("--results", type=Path, default=RESULTS, help=f"folder of results ({RESULTS})")
-    report.add_argument("--write", nargs="+", type=Path, metavar="FILE", help="pages with the table's markers")
+    report.add_argument("--write", nargs="+", type=Path, metavar="FILE", help="files with the table's markers")
     figures = commands.add_parser("figures", help="draw figures 2 to 5 as PNG files")
     figures.add_argument("--out", type=Path, default=Path("paper_figures"), help="folder to draw into (paper_figures)")
-    figures.add_argument("--runs", type=Path, default=RUNS, help=f"folder that `run` has made the networks in ({RUNS})")
+    figures.add_argument("--runs", type=Path, default=RUNS, help=f"folder of the runs of `run` ({RUNS})")
     figures.add_argument(
         "--checkpoints",
         nargs="+",
         default=[],
         metavar="NAME=PATH",
-        help="other checkpoints, of logistic, maxout_plain or maxout_adv",
+        help="other checkpoints for logistic, maxout_plain or maxout_adv",
     )
     figures.add_argument("--data.root", dest="data", type=Path, default=Path("data"), help="folder of the data (data)")
     return parser
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command line `words`, by default that of the process, and return the exit status."""
+    """Run the command line `words`, by default `sys.argv[1:]`, and return the exit status."""
     parser = _parser()
     options, further = parser.parse_known_args(words)
     if further and options.command != "run":
@@ -96,7 +95,7 @@ def _work(options: argparse.Namespace, further: Sequence[str]) -> int:
         list_claims()
         return 0
     if bool(options.ids) == options.quick:
-        raise ValueError("run: name claims, such as softmax.fgsm, or give --quick; --list has all ids")
+        raise ValueError("run: give claims, such as softmax.fgsm, or --quick, but not both; --list shows all ids")
     aside = options.quick or bool(further)
     out = options.out or (options.runs / "results" if aside else RESULTS)
     run_claims(options.ids, options.seed, options.data, options.runs, out, list(further), quick=options.quick)

@@ -1,4 +1,4 @@
-"""The paper's numbers and statements as data, and the runs that reach them: `claims.yaml`, read and checked."""
+"""The paper's numbers and statements as data, and the runs that reproduce them: reads and checks `claims.yaml`."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Relation = Literal["below", "above", "not above"]
 
 @dataclass(frozen=True)
 class Run:
-    """What is to be run, for each of its seeds.
+    """A command to run, once for each seed.
 
     Args:
-        name: By which claims and other runs know it.
-        do: `fit`, or what is done with the runs in `of`: `refit` them on all training images, `continue` from their
-            last checkpoint, `test` them again, `compare` them under each other's examples, test the `ensemble` of all
-            their seeds, or evaluate logistic regression's adversarial loss in `closed_form`.
-        place: Its results lie in `<place>.json` and `<place>_seed<N>.json`.
-        seeds: By default.
-        cost: About how long it takes.
-        of: Names of the runs that it is made of.
-        names: What `compare` calls them; by default as they are called here.
-        arguments: Of the command.
-        quick: Whether it takes no longer than a minute.
+        name: Name in claims and other runs.
+        do: `fit`, or an action on the runs in `of`: `refit` them on all training images, `continue` from their last
+            checkpoint, `test` them again, `compare` them under each other's examples, test the `ensemble` of all their
+            seeds, or evaluate logistic regression's adversarial loss in `closed_form`.
+        place: The results are in `<place>.json` and `<place>_seed<N>.json`.
+        seeds: Default seeds.
+        cost: Approximate duration.
+        of: Names of the runs that this one needs.
+        names: Their names in `compare`; by default the names in `of`.
+        arguments: Arguments of the command.
+        quick: Whether it takes at most a minute.
     """
 
     name: str
@@ -47,15 +47,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Selector:
-    """Where a figure stands in results.
+    """Where a figure is in the results.
 
     Args:
-        places: Of the files, as in `Run`; each seed's figure is that of the first place that has it.
+        places: Places of the files, as in `Run`. Each seed's figure comes from the first place that has it.
         table: Part of the record.
-        row: What the row of that table has, its attack's class under "attack" and that one's arguments under their
-            names; the first such row counts. None: the part is no list of rows.
-        field: The path from the row to the figure. In a table that is no list, from the table; without either, from
-            the record.
+        row: Values that the row must have: the attack's class under "attack", and the attack's arguments under their
+            names. The first matching row counts. None: the part is not a list of rows.
+        field: Path to the figure: from the row, or from the table if it is not a list.
     """
 
     places: tuple[str, ...]
@@ -66,7 +65,7 @@ class Selector:
 
 @dataclass(frozen=True)
 class Direction:
-    """A comparison that the paper makes, and that must hold: `is` below or above `of`, which is `words`."""
+    """A comparison in the paper that must hold: the figure is below or above `of`, which `words` describes."""
 
     relation: Relation
     of: Selector | float
@@ -75,7 +74,7 @@ class Direction:
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is no figure yet."""
+    """Why a figure is missing."""
 
     kind: Kind
     why: str
@@ -86,19 +85,20 @@ class Quantity:
     """One figure of a claim.
 
     Args:
-        name: What is measured, of what.
-        published: What the paper has, in `unit`. None: words, or nothing.
-        bound: The paper says that the figure lies "above" `published`.
-        unit: "%" of a share in [0, 1], or the figure's own.
-        better: Whether a "lower" or a "higher" figure than the paper's is better. None: neither, as for an attack on a
-            network that nobody defends.
-        tolerance: In `unit`, for "not above" too, which has none by itself; None: the rule of `claims.yaml`.
-        measured: Where the measured figure stands.
-        direction: What must hold if the figure is not the paper's.
-        missing: Why there is none, if there is none.
-        picture: File that `figures` draws, if this is a picture.
-        remark: What a reader should know.
-        main: Whether README shows it.
+        name: What is measured, and on what.
+        published: The paper's figure, in `unit`. None: the paper has words, or nothing.
+        bound: "above" if the paper says that the figure is above `published`.
+        unit: "%" for a share in [0, 1], else the figure's own unit.
+        better: Whether a "lower" or a "higher" figure than the paper's is better. None: neither, as for an attack on an
+            undefended network.
+        tolerance: Tolerance in `unit`, also for "not above", which has none by default. None: the rule of
+            `claims.yaml`.
+        measured: Where the measured figure is.
+        direction: Comparison that must hold if the figure is not the paper's.
+        missing: Why the figure is missing, if it is.
+        picture: File that `figures` draws, if the quantity is a picture.
+        remark: A remark for the reader.
+        main: Whether README shows the figure.
     """
 
     name: str
@@ -124,15 +124,15 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says in one place.
+    """One statement of the paper.
 
     Args:
-        id: Its name here.
-        section: Of the paper; "-" if the paper does not ask.
+        id: Name of the claim.
+        section: Section of the paper; "-" if the question is not the paper's.
         says: The claim in a sentence.
-        quantities: Its figures.
-        runs: Names of the runs that make them.
-        reading: What was taken where the paper leaves it open.
+        quantities: The claim's figures.
+        runs: Names of the runs that produce them.
+        reading: The choice that was made where the paper leaves one open.
     """
 
     id: str
@@ -152,16 +152,16 @@ class Paper:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Self:
-        """Return what the content of a YAML file such as `claims.yaml` says.
+        """Build the claims and runs from the content of a YAML file such as `claims.yaml`.
 
         Raises:
-            ValueError: a key or a value is unknown, a name is taken twice, or a run is named that is not there.
+            ValueError: a key or a value is unknown, an id is used twice, or a run that is named does not exist.
         """
         runs = {name: _run(name, values) for name, values in content.get("runs", {}).items()}
         claims = [_claim(values) for values in content["claims"]]
         twice = {claim.id for claim in claims if sum(claim.id == other.id for other in claims) > 1}
         if twice:
-            raise ValueError(f"claims has {sorted(twice)} twice")
+            raise ValueError(f"ids are used twice: {sorted(twice)}")
         for owner, named in [(run.name, run.of) for run in runs.values()] + [
             (claim.id, claim.runs) for claim in claims
         ]:
@@ -171,14 +171,14 @@ class Paper:
         return cls({claim.id: claim for claim in claims}, runs)
 
     def claim(self, name: str) -> Claim:
-        """Return the claim of that id.
+        """Return the claim with this id.
 
         Raises:
-            ValueError: there is none; the nearest ids are named.
+            ValueError: there is no such claim; the message has the nearest ids.
         """
         if name not in self.claims:
             known = {**self.claims, **self.runs}
-            raise ValueError(f"there is no claim or run {name!r}{_near(name, known)}; --list has all")
+            raise ValueError(f"there is no claim or run {name!r}{_near(name, known)}; --list shows all")
         return self.claims[name]
 
 
@@ -196,7 +196,7 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
 
 
 def _checked(kind: type, where: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values, lists as tuples, or say which key is unknown."""
+    """Return the values, lists as tuples; raise ValueError if a key is unknown."""
     if unknown := values.keys() - {entry.name for entry in fields(kind)}:
         raise ValueError(f"{where}: unknown keys {sorted(unknown)}")
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
@@ -205,7 +205,7 @@ def _checked(kind: type, where: str, values: Mapping[str, Any]) -> dict[str, Any
 def _run(name: str, values: Mapping[str, Any]) -> Run:
     run = Run(name, **_checked(Run, name, values))
     if run.do not in get_args(Protocol):
-        raise ValueError(f"{name}: do is {run.do!r}: give one of {', '.join(get_args(Protocol))}")
+        raise ValueError(f"{name}: do={run.do!r}: give one of {', '.join(get_args(Protocol))}")
     return run
 
 
@@ -223,11 +223,11 @@ def _quantity(where: str, values: Mapping[str, Any]) -> Quantity:
     if "missing" in given:
         given["missing"] = Missing(**_checked(Missing, where, given["missing"]))
         if given["missing"].kind not in get_args(Kind):
-            raise ValueError(f"{where}: missing is {given['missing'].kind!r}: give one of {', '.join(get_args(Kind))}")
+            raise ValueError(f"{where}: missing={given['missing'].kind!r}: give one of {', '.join(get_args(Kind))}")
     if "direction" in given:
         given["direction"] = _direction(where, given["direction"])
     if not given.keys() & {"measured", "missing", "picture"}:
-        raise ValueError(f"{where}: say where it is measured, why it is missing, or which picture it is")
+        raise ValueError(f"{where}: give measured, missing or picture")
     return Quantity(**given)
 
 
@@ -238,6 +238,6 @@ def _selector(where: str, values: Mapping[str, Any]) -> Selector:
 def _direction(where: str, values: Mapping[str, Any]) -> Direction:
     given = _checked(Direction, where, {"relation" if name == "is" else name: value for name, value in values.items()})
     if given["relation"] not in get_args(Relation):
-        raise ValueError(f"{where}: is {given['relation']!r}: give one of {', '.join(get_args(Relation))}")
+        raise ValueError(f"{where}: is={given['relation']!r}: give one of {', '.join(get_args(Relation))}")
     of = given["of"]
     return Direction(**given | {"of": _selector(where, of) if isinstance(of, Mapping) else float(of)})

@@ -14,7 +14,7 @@ from adv_lightning.module import AdversarialModule
 
 
 class CleanConfidence(Evaluator):
-    """The mean of the largest probability over all clean examples (Goodfellow et al. 2015, section 7)."""
+    """Mean largest probability over all clean examples (Goodfellow et al. 2015, section 7)."""
 
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         self._mean = MeanMetric().to(module.device)

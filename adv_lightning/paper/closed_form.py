@@ -1,4 +1,4 @@
-"""Logistic regression's adversarial loss in closed form against that on FGSM examples."""
+"""Logistic regression: the adversarial loss in closed form against the loss on FGSM examples."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ def closed_form(checkpoint: Path, root: Path, eps: float, seed: int) -> dict[str
     Source: Goodfellow et al. 2015, section 5; alpha 0, not clipped, in float64.
 
     Args:
-        checkpoint: Of a trained `LogisticRegression`.
+        checkpoint: Checkpoint of a trained `LogisticRegression`.
         root: Folder of MNIST.
         eps: Size of the step, in units of the pixels.
-        seed: Of the training, for the record.
+        seed: Seed of the training, for the record.
 
     Raises:
-        ValueError: the checkpoint is of another network.
+        ValueError: the checkpoint holds another network.
         FileNotFoundError: the data are missing.
     """
     module = load_module(checkpoint).double()
     if not isinstance(module.backbone, LogisticRegression):
-        raise ValueError(f"{checkpoint} holds a {type(module.backbone).__name__}: give one of a LogisticRegression")
+        raise ValueError(
+            f"{checkpoint} holds a {type(module.backbone).__name__}: give a checkpoint of LogisticRegression"
+        )
     images, labels = test_images(checkpoint, root)
     attack = FGSM(eps)
     weight, bias = module.backbone.parameters()

@@ -12,12 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from adv_lightning.attacks import FGSM
+from adv_lightning.data.atomic import write_atomically
 from adv_lightning.evaluation import plots
 from adv_lightning.evaluation.first_layer import by_unit, first_layer
 from adv_lightning.evaluation.fooling_images import class_probability, draws, fooling_step
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.evaluation.logit_sweep import logit_sweep
-from adv_lightning.evaluation.record import write_whole
 from adv_lightning.evaluation.report import png_of
 from adv_lightning.metrics import locality
 from adv_lightning.module import AdversarialModule
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 NETWORKS = {"logistic": "logistic.fgsm", "maxout_plain": "maxout.fgsm", "maxout_adv": "maxout.adv.fgsm"}
-"""The runs whose networks are drawn, and a claim that makes each."""
+"""The runs of the networks that are drawn, and a claim that needs each."""
 
 _EPS = 0.25
 _SHOWN = 20
@@ -39,11 +39,11 @@ class Networks:
     """Networks by the names of their runs.
 
     Args:
-        runs: Folder that `run` makes its runs in; the networks of seed 0 are taken.
+        runs: Folder of the runs of `run`; seed 0 is used.
         given: Other checkpoints, each as NAME=PATH.
 
     Raises:
-        ValueError: one given is no NAME=PATH, or of no network that is drawn.
+        ValueError: a word is not NAME=PATH, or no network has this name.
     """
 
     def __init__(self, runs: Path, given: Sequence[str] = ()) -> None:
@@ -52,14 +52,14 @@ class Networks:
         for word in given:
             name, equals, path = word.partition("=")
             if name not in NETWORKS or not equals:
-                raise ValueError(f"--checkpoints {word}: give NAME=PATH, of {', '.join(NETWORKS)}")
+                raise ValueError(f"--checkpoints {word}: give NAME=PATH, NAME one of {', '.join(NETWORKS)}")
             self.given[name] = Path(path)
 
     def path(self, name: str) -> Path:
         """Return the checkpoint of a network.
 
         Raises:
-            ValueError: there is none.
+            ValueError: the checkpoint does not exist.
         """
         if name in self.given:
             return self.given[name]
@@ -67,21 +67,21 @@ class Networks:
             return checkpoint_of(self.runs / name / "seed0")
         except ValueError as error:
             raise ValueError(
-                f"{error}: make it with `python -m adv_lightning.paper run {NETWORKS[name]} --seed 0`, or name one "
+                f"{error}. Make it with `python -m adv_lightning.paper run {NETWORKS[name]} --seed 0`, or give another "
                 f"with --checkpoints {name}=PATH"
             ) from None
 
     def load(self, name: str) -> AdversarialModule:
-        """Return a network, in eval mode."""
+        """Load a network, in eval mode."""
         return load_module(self.path(name))
 
     def test_images(self, name: str, root: Path) -> tuple[Tensor, Tensor]:
-        """Return the test images and labels that a network is judged on."""
+        """Return the test images and labels for a network."""
         return test_images(self.path(name), root)
 
 
 def draw_all(out: Path, runs: Path, given: Sequence[str], root: Path) -> None:
-    """Draw all figures into a folder, and say where they are.
+    """Draw all figures into a folder, and print their paths.
 
     Args:
         out: The folder.
@@ -91,19 +91,19 @@ def draw_all(out: Path, runs: Path, given: Sequence[str], root: Path) -> None:
 
     Raises:
         ValueError: a network is missing.
-        FileNotFoundError: the data, or a file given, are missing.
+        FileNotFoundError: the data or a given file are missing.
     """
     networks = Networks(runs, given)
     for name in NETWORKS:
         networks.path(name)  # before the first figure is drawn
     drawn: dict[str, Callable[[Networks, Path], bytes]] = {"fig2": fig2, "fig3": fig3, "fig4": fig4, "fig5": fig5}
     for figure, draw in drawn.items():
-        write_whole(out / f"{figure}.png", draw(networks, root))
+        write_atomically(out / f"{figure}.png", draw(networks, root))
         print(f"{out / figure}.png", flush=True)
 
 
 def fig2(networks: Networks, root: Path) -> bytes:
-    """Draw the weights of logistic regression and their sign, threes and sevens, and the same under FGSM."""
+    """Draw the weights of logistic regression and their sign, and threes and sevens, clean and under FGSM."""
     module = networks.load("logistic")
     x, y = networks.test_images("logistic", root)
     found = first_layer(module.backbone, x.shape[1:])
@@ -125,7 +125,7 @@ def fig2(networks: Networks, root: Path) -> bytes:
 
 
 def fig3(networks: Networks, root: Path) -> bytes:
-    """Draw the filters of the maxout nets, trained plainly and adversarially, a unit a row, with their spread."""
+    """Draw the filters of the plain and the adversarially trained maxout nets, one unit a row, with their spread."""
     parts = []
     for name, words in (("maxout_plain", "Trained plainly"), ("maxout_adv", "Trained on the mixed loss")):
         module = networks.load(name)
@@ -140,7 +140,7 @@ def fig3(networks: Networks, root: Path) -> bytes:
 
 
 def fig4(networks: Networks, root: Path) -> bytes:
-    """Draw the plainly trained maxout net's logits against eps from -10 to 10 for the first 4 of the test images."""
+    """Draw the plain maxout net's logits against eps from -10 to 10, for the first test image of a 4."""
     module = networks.load("maxout_plain")
     x, y = networks.test_images("maxout_plain", root)
     four = int((y == 4).nonzero()[0])
@@ -153,7 +153,7 @@ def fig4(networks: Networks, root: Path) -> bytes:
 
 
 def fig5(networks: Networks, root: Path) -> bytes:
-    """Draw fooling images of the class that one step from a Gaussian draw reaches least often."""
+    """Draw fooling images of the class that one step from Gaussian noise reaches least often."""
     module = networks.load("maxout_plain")
     shape = torch.Size((1, 28, 28))
 
@@ -174,7 +174,7 @@ def fig5(networks: Networks, root: Path) -> bytes:
 
 
 def stacked(pngs: Sequence[bytes], beside: bool = False) -> bytes:
-    """Return PNG files as one, on white, below each other or beside."""
+    """Join PNG files into one on white, below or beside each other."""
     images = [Image.open(io.BytesIO(png)).convert("RGB") for png in pngs]
     widths, heights = [image.width for image in images], [image.height for image in images]
     size = (sum(widths), max(heights)) if beside else (max(widths), sum(heights))
@@ -188,7 +188,7 @@ def stacked(pngs: Sequence[bytes], beside: bool = False) -> bytes:
 
 
 def _headed(figure: Figure, text: str) -> bytes:
-    """Return a figure with a line above it, as a PNG file."""
+    """Return a figure with a headline, as a PNG file."""
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.35)
     figure.suptitle(text, fontsize=10, wrap=True)

@@ -1,4 +1,4 @@
-"""The test images that a network in a checkpoint is judged on."""
+"""The test images for the network of a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from adv_lightning.methods.checkpoint_format import DATA, described, read_checkp
 
 
 def test_images(checkpoint: Path, root: Path) -> tuple[Tensor, Tensor]:
-    """Return MNIST's test images, float32 [N, 1, 28, 28] in [0, 1], and labels [N], of the classes trained on.
+    """Return MNIST's test images, float32 [N, 1, 28, 28] in [0, 1], and labels, int64 [N], of the trained classes.
 
     Args:
-        checkpoint: That the command line made.
+        checkpoint: A checkpoint that the command line made.
         root: Folder of MNIST.
 
     Raises:

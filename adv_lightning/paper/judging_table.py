@@ -1,4 +1,4 @@
-"""The tables of docs/judging.md: `python -m adv_lightning.paper.judging_table --write docs/judging.md` writes them."""
+"""Tables of docs/judging.md, written by `python -m adv_lightning.paper.judging_table --write docs/judging.md`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _COLUMNS = ("net", "n", "eps", "clean", "FGSM", "PGD-40", "AutoAttack", "worst c
 
 
 def judged(results: Path) -> str:
-    """Return the Markdown table of what `test` with configs/evaluate.yaml and configs/autoattack.yaml has found.
+    """Return the Markdown table of the results of `test` with configs/evaluate.yaml and configs/autoattack.yaml.
 
     Args:
-        results: Folder of the runs' metrics.json files, under the nets' names.
+        results: Folder of the runs' metrics.json files, named after the networks.
     """
     lines: list[tuple[str, ...]] = [_COLUMNS]
     for name, record in _records(results).items():
@@ -43,10 +43,7 @@ def judged(results: Path) -> str:
 
 
 def transfer(record: dict[str, Any]) -> str:
-    """Return the Markdown table of who is fooled by examples crafted on whom, from what `compare` has found.
-
-    A row for each network crafted on.
-    """
+    """Return the Markdown table of the errors of `compare`, one row for each network that crafts."""
     names = [network["name"] for network in record["networks"]]
     cells = {(row["crafted_on"], row["judged"]): row for row in record["transfer"]}
     lines: list[tuple[str, ...]] = [("crafted on", *(f"error of `{name}`" for name in names))]
@@ -55,7 +52,7 @@ def transfer(record: dict[str, Any]) -> str:
 
 
 def agreement(record: dict[str, Any]) -> str:
-    """Return the Markdown table of how often one network gives another's class, on examples crafted on the first."""
+    """Return the Markdown table of how often two networks agree, on examples crafted on the first network."""
     source = record["networks"][0]["name"]
     lines: list[tuple[str, ...]] = [("a", "b", "all", "where a errs", "where both err")]
     lines += [
@@ -67,7 +64,7 @@ def agreement(record: dict[str, Any]) -> str:
 
 
 def written(text: str, results: Path) -> str:
-    """Return the page `text` with its tables made anew from `judged` and `paper/compared.json` in `results`."""
+    """Return the page `text` with new tables, from `judged` and `paper/compared.json` in `results`."""
     compared = json.loads((results / "paper" / "compared.json").read_text(encoding="utf-8"))
     for name, made in (
         ("judged", judged(results / "judged")),
@@ -101,10 +98,10 @@ def _markdown(lines: list[tuple[str, ...]]) -> str:
 
 
 def main() -> None:
-    """Put the tables into a file."""
+    """Write the tables into a file."""
     parser = argparse.ArgumentParser(prog="python -m adv_lightning.paper.judging_table", description=__doc__)
-    parser.add_argument("--results", type=Path, default=Path("results"), help="folder that holds judged and paper")
-    parser.add_argument("--write", type=Path, metavar="FILE", required=True, help="the file with the markers")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="folder with judged and paper")
+    parser.add_argument("--write", type=Path, metavar="FILE", required=True, help="file with the markers")
     options = parser.parse_args()
     text = options.write.read_text(encoding="utf-8")
     options.write.write_text(written(text, options.results), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The paper's figures beside the measured ones: one row a quantity, with its verdict."""
+"""The paper's figures beside the measured ones: one row for each quantity, with its verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from adv_lightning.paper.table import DASH, replace_table
 from adv_lightning.paper.verdict import MEANING, Judgement, Verdict, judge
 
 FULL, SHORT = "paper", "paper-short"
-"""Names of the markers of the whole table, and of README's part of it."""
+"""Markers of the whole table, and of README's part of it."""
 
 _COLUMNS = ("claim", "\u00a7", "quantity", "paper", "measured", "seeds", "n", "under", "clipped", "verdict", "remark")
 _SHORT_COLUMNS = ("quantity", "paper", "measured", "seeds", "n", "under", "clipped", "verdict")
@@ -32,7 +32,7 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Row:
-    """A quantity of a claim with what was measured, and the run that measures it."""
+    """A quantity of a claim, with its measured figures and the run that measures it."""
 
     claim: Claim
     quantity: Quantity
@@ -42,7 +42,7 @@ class Row:
     run: Run | None
 
     def cells(self) -> dict[str, str]:
-        """Return the row in words, by column."""
+        """Return the row's text, by column."""
         found = self.figures
         published = DASH if self.quantity.published is None else _number(self.quantity.published)
         remark = [self.judgement.why, self.quantity.remark]
@@ -65,7 +65,7 @@ class Row:
 
 
 def rows(paper: Paper, results: Results) -> Iterator[Row]:
-    """Yield a row for every quantity of every claim, in the order of the claims."""
+    """Yield a row for each quantity of each claim, in the order of the claims."""
     for claim in paper.claims.values():
         for quantity in claim.quantities:
             figures = results.find(quantity.measured) if quantity.measured is not None else []
@@ -82,40 +82,40 @@ def rows(paper: Paper, results: Results) -> Iterator[Row]:
 
 
 def markdown(paper: Paper, results: Results) -> str:
-    """Return the whole table, what the verdicts mean, and the reading of each claim, in Markdown."""
+    """Return the whole table, the meaning of the verdicts, and the reading of each claim, in Markdown."""
     made = list(rows(paper, results))
     parts = [_table(_COLUMNS, [row.cells() for row in made]), _legend(made), _readings(paper)]
     return "\n\n".join(parts)
 
 
 def short(paper: Paper, results: Results) -> str:
-    """Return how many rows have which verdict, and the main rows, in Markdown."""
+    """Return the number of rows with each verdict, and the main rows, in Markdown."""
     made = list(rows(paper, results))
     shown = [row.cells() for row in made if row.quantity.main]
     return f"{_counts(made)}\n\n{_table(_SHORT_COLUMNS, shown)}"
 
 
 def written(text: str, paper: Paper, results: Results) -> str:
-    """Return the page `text` with what stands between its markers made anew.
+    """Return the page `text` with new content between its markers.
 
     Raises:
-        ValueError: it has neither the markers of the whole table nor those of the short one.
+        ValueError: the page has the markers of neither table.
     """
     made = [(name, make) for name, make in ((FULL, markdown), (SHORT, short)) if f"<!-- {name}: begin -->" in text]
     if not made:
-        raise ValueError(f"there are no markers <!-- {FULL}: begin --> or <!-- {SHORT}: begin -->")
+        raise ValueError(f"the page has neither the marker <!-- {FULL}: begin --> nor <!-- {SHORT}: begin -->")
     for name, make in made:
         text = replace_table(text, make(paper, results), name)
     return text
 
 
 def write(path: Path, paper: Paper, results: Results) -> None:
-    """Put the table into a file with markers; see `written`."""
+    """Write the table into a file with markers; see `written`."""
     path.write_text(written(path.read_text(encoding="utf-8"), paper, results), encoding="utf-8")
 
 
 def show(made: Sequence[Row], console: Console) -> None:
-    """Print rows in a table, with the count of the verdicts below."""
+    """Print rows as a table, with the numbers of verdicts below."""
     table = Table(pad_edge=False)
     for name in ("claim", "quantity", "paper", "measured", "verdict"):
         table.add_column(name, no_wrap=name != "quantity", justify="right" if name in ("paper", "measured") else "left")
@@ -146,7 +146,7 @@ def _values(quantity: Quantity, figures: Sequence[Figure]) -> list[float]:
 
 
 def _spread(quantity: Quantity, figures: Sequence[Figure]) -> str:
-    """Return mean and standard deviation over seeds."""
+    """Return the mean and standard deviation over seeds, with the unit."""
     values = _values(quantity, figures)
     if not values:
         return DASH
@@ -156,7 +156,7 @@ def _spread(quantity: Quantity, figures: Sequence[Figure]) -> str:
 
 
 def _fewer(clipped: Sequence[Figure], found: Sequence[Figure]) -> str:
-    """Say so if clipped figures are of other seeds than those that are not."""
+    """Return the seeds of the clipped figures if the others have different ones."""
     if not clipped or [one.seed for one in clipped] == [one.seed for one in found]:
         return ""
     return f", {_seeds(clipped)}"

@@ -1,4 +1,4 @@
-"""Runs what claims need, and writes what came of it to a folder of results."""
+"""Runs what claims need, and writes the records to a folder of results."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from adv_lightning.cli.command_line import main
-from adv_lightning.cli.runs import newest
+from adv_lightning.cli import main
+from adv_lightning.cli.resume import newest
 from adv_lightning.evaluation.record import write_json
 from adv_lightning.paper.claims import Claim, Paper, Run, load
 from adv_lightning.paper.closed_form import closed_form
@@ -25,16 +25,16 @@ _RECORD = "metrics.json"
 
 
 class Runner:
-    """Makes runs, each in a folder of its own, and what they are made of before them.
+    """Makes runs, each in a folder of its own, after the runs that they need.
 
-    A run that has ended is not run again; one that was interrupted goes on.
+    A finished run is not run again; an interrupted one continues.
 
     Args:
-        paper: That knows the runs.
+        paper: The claims and runs.
         data: Folder of the data.
-        runs: Folder that has a folder for each run and seed.
+        runs: Folder with a folder for each run and seed.
         out: Folder of results.
-        further: Arguments of `fit` beyond the runs' own.
+        further: Arguments of `fit` in addition to the runs' own.
     """
 
     def __init__(self, paper: Paper, data: Path, runs: Path, out: Path, further: Sequence[str] = ()) -> None:
@@ -45,7 +45,7 @@ class Runner:
         """Make a run for a seed, and write its record to the results.
 
         Raises:
-            ValueError: it was interrupted, or was started before with other arguments.
+            ValueError: the run was interrupted, or was started before with other arguments.
             SystemExit: the command refused its arguments or the data; the reason is printed.
         """
         if (run.name, seed) in self._made:
@@ -63,7 +63,7 @@ class Runner:
         else:
             print(f"{run.name}, seed {seed}: done before, in {folder}", flush=True)
         if record is None:
-            raise ValueError(f"{run.name}, seed {seed} has not ended: the same command goes on with it")
+            raise ValueError(f"{run.name}, seed {seed} is not finished. Run the same command to continue it")
         path = place(self.out, run, seed)
         write_json(_without_paths(record, {self.runs: "paper_runs", self.data: "data"}), path.parent, path.name)
         self._made.add((run.name, seed))
@@ -76,21 +76,21 @@ class Runner:
         return self.paper.runs[name].seeds if run.do == "ensemble" else [seed]
 
     def _remember(self, run: Run, folder: Path) -> None:
-        """Write down what the folder is made with; refuse it if that was something else."""
+        """Store the run's arguments in its folder; refuse a folder with other ones."""
         path = folder / _COMMAND
         now = {"arguments": [run.do, *run.of, *run.arguments, *self._of_fit(run)]}
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
             if before != now:
                 raise ValueError(
-                    f"{folder} was made with other arguments ({' '.join(before['arguments'])}): name another folder "
-                    "with --runs, or remove it"
+                    f"{folder} was made with other arguments ({' '.join(before['arguments'])}). Give another folder "
+                    "with --runs, or remove this one"
                 )
             return
         write_json(now, folder, _COMMAND)
 
     def _of_fit(self, run: Run) -> list[str]:
-        return self.further if run.do == "fit" else []  # a refit has those of its run
+        return self.further if run.do == "fit" else []  # a refit gets them from its run
 
     def _do(self, run: Run, seed: int, folder: Path, made_of: Sequence[tuple[Run, int]]) -> None:
         if run.do == "closed_form":
@@ -133,7 +133,7 @@ class Runner:
     def _last(self, run: Run, seed: int) -> Path:
         path = newest(self.folder(run, seed), "last")
         if path is None:
-            raise ValueError(f"{self.folder(run, seed)} has no last.ckpt, which knows where the training stood")
+            raise ValueError(f"{self.folder(run, seed)} has no last.ckpt to continue from")
         return path
 
 
@@ -149,16 +149,16 @@ def run_claims(
     """Run what claims need, and print their rows.
 
     Args:
-        ids: Of claims, or names of runs.
-        seeds: In place of the runs' own. None: the runs' own, with `quick` the first of them.
+        ids: Ids of claims, or names of runs.
+        seeds: Seeds. None: the runs' own, with `quick` only the first.
         data: Folder of the data.
-        runs: Folder to run in.
-        out: Folder of results.
+        runs: Folder for the runs.
+        out: Folder for the results.
         further: Arguments of `fit`.
-        quick: All runs that take seconds.
+        quick: Also run everything that takes seconds.
 
     Raises:
-        ValueError: a claim is unknown, or is of what is not built; see also `Runner.make`.
+        ValueError: a claim is unknown or cannot be run; see also `Runner.make`.
     """
     paper = load()
     wanted: list[str] = [run.name for run in paper.runs.values() if quick and run.quick]
@@ -176,7 +176,7 @@ def run_claims(
 
 
 def list_claims() -> None:
-    """Print all claims with their runs and what these cost."""
+    """Print all claims with their runs and costs."""
     table = Table("claim", "\u00a7", "what the paper says", "runs", "cost")
     paper = load()
     for claim in paper.claims.values():
@@ -188,16 +188,16 @@ def list_claims() -> None:
 
 
 def place(out: Path, run: Run, seed: int) -> Path:
-    """Return the file of a run's results in a folder of results: without a seed in its name for seed 0."""
+    """Return the file of a run's results. Its name has no seed for seed 0, unless such a file exists."""
     named = out / f"{run.place}_seed{seed}.json"
     return named if seed != 0 or named.is_file() else out / f"{run.place}.json"
 
 
 def checkpoint_of(folder: Path) -> Path:
-    """Return the checkpoint that is judged of the newest run in a folder: the best, or else the last.
+    """Return the checkpoint to evaluate of the newest run in a folder: the best, or else the last.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no checkpoint.
     """
     found = newest(folder, "best") or newest(folder, "last")
     if found is None:
@@ -216,13 +216,13 @@ def _why(claim: Claim) -> str:
 
 
 def _finished(folder: Path) -> dict[str, Any] | None:
-    """Return the newest record in the folder of a run; None if it has not ended."""
+    """Return the newest record in the folder of a run; None if it is not finished."""
     found = sorted(folder.glob(f"lightning_logs/version_*/{_RECORD}"), key=lambda path: path.stat().st_mtime)
     return json.loads(found[-1].read_text(encoding="utf-8")) if found else None
 
 
 def _without_paths(value: Any, known: dict[Path, str]) -> Any:
-    """Return a record without the paths of this machine: known folders by their names, other files by theirs."""
+    """Return a record without the paths of this machine: known folders get a name, other files keep only theirs."""
     if isinstance(value, dict):
         return {name: _without_paths(each, known) for name, each in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""README's table of results: `python -m adv_lightning.paper.table` prints it, `--write README.md` puts it there."""
+"""README's table of results: `python -m adv_lightning.paper.table` prints it, with `--write FILE` into a file."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ PUBLISHED = {
     "mnist_maxout_plain": "clean 0.94, FGSM 89.4 (97.6)",
     "mnist_maxout_adv": "clean 0.84, FGSM 17.9 (81.4)",
 }
-"""Percent, from Goodfellow et al. (2015), sections 4 and 6, by the beginning of the run's name."""
+"""In percent, from Goodfellow et al. (2015), sections 4 and 6, by the beginning of the run's name."""
 
 
 def table(results: Path) -> str:
-    """Return the Markdown table of every run in `results`, a folder of `metrics.json` files under the runs' names.
+    """Return the Markdown table of all runs in `results`, a folder of `metrics.json` files named after the runs.
 
-    What few runs have is left out if none has it. Runs of several seeds, named `run`, `run_seed1` and so on, have their
-    mean and standard deviation in a further row.
+    Rare columns are left out if no run has them. Runs of several seeds, named `run`, `run_seed1` and so on, get a
+    further row with mean and standard deviation.
     """
     records = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
     rows = [_row(name, record) for name, record in records.items()] + list(_means(records))
@@ -33,14 +33,14 @@ def table(results: Path) -> str:
 
 
 def replace_table(text: str, new: str, name: str = "results") -> str:
-    """Return `text` with what stands between the two markers of a name replaced by `new`.
+    """Return `text` with the part between the two markers of a name replaced by `new`.
 
     Raises:
         ValueError: a marker is missing.
     """
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     if begin not in text or end not in text:
-        raise ValueError(f"the markers {begin} and {end} are not both there")
+        raise ValueError(f"the text must have both markers, {begin} and {end}")
     return f"{text[: text.index(begin)]}{begin}\n{new}\n{text[text.index(end) :]}"
 
 
@@ -88,7 +88,7 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
 
 
 def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
-    """Yield a row of means for every run of several seeds."""
+    """Yield a row of means for each run with several seeds."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, record in records.items():
         groups.setdefault(re.sub(r"_seed\d+$", "", name), []).append(record)
@@ -130,7 +130,7 @@ def _net(backbone: dict[str, Any] | None) -> str:
 
 
 def _mixture(model: dict[str, Any], callbacks: dict[str, Any] | None) -> str:
-    """Say what the network was trained on, and what was added to its loss."""
+    """Describe what the network was trained on, and what was added to its loss."""
     known, callbacks = callbacks is not None, callbacks or {}
     noise, hidden = _arguments(callbacks, "noise"), _arguments(callbacks, "hidden")
     attacks = [] if model["attack"] is None else [_named(model["attack"])]
@@ -157,7 +157,7 @@ def _arguments(callbacks: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _named(attack: dict[str, Any]) -> str:
-    """Return an attack's class with its size."""
+    """Return an attack's class and size."""
     arguments = attack.get("init_args") or {}
     sizes = [f" {name} {_number(arguments[name])}" for name in ("eps", "std", "angle") if name in arguments]
     return _class(attack) + "".join(sizes)
@@ -180,7 +180,7 @@ def _whole(data: dict[str, Any]) -> str:
 
 
 def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -> str:
-    """Return the figures of the first row under `attack` with these arguments, and of how many if not of `n`."""
+    """Return the figures of the first row with this attack and arguments, and the number of examples if not `n`."""
     row = first_row(rows, attack, **arguments)
     if row is None:
         return DASH
@@ -190,7 +190,7 @@ def _judged(rows: list[dict[str, Any]], attack: str, n: int, **arguments: Any) -
 
 
 def first_row(rows: list[dict[str, Any]], attack: str | None = None, **arguments: Any) -> dict[str, Any] | None:
-    """Return the first row under `attack` with these arguments; with none, the clean one."""
+    """Return the first row with this attack and arguments; without an attack, the clean row."""
     for row in rows:
         found = row["attack"]
         if attack is None and found is None and "rubbish" not in row:
@@ -219,7 +219,7 @@ def main() -> None:
         prog="python -m adv_lightning.paper.table", description="README's table of results."
     )
     parser.add_argument("--results", type=Path, default=Path("results"), help="folder of the runs' metrics.json")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between FILE's two markers")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the table between the two markers of FILE")
     options = parser.parse_args()
     new = table(options.results)
     if options.write is None:

@@ -1,4 +1,4 @@
-"""What a measured figure says of the published one: computed, never typed."""
+"""Verdicts: how a measured figure compares with the published one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from adv_lightning.paper.claims import Direction, Quantity
 
 
 class Verdict(StrEnum):
-    """Every row of the report has one."""
+    """Verdict of a row of the report."""
 
     REPRODUCED = "reproduced"
     BETTER = "better"
@@ -37,7 +37,7 @@ MEANING = {
 
 
 class Judgement(NamedTuple):
-    """A verdict and what it rests on."""
+    """A verdict and its reason."""
 
     verdict: Verdict
     why: str
@@ -47,9 +47,9 @@ def judge(quantity: Quantity, values: Sequence[float], other: float | None = Non
     """Return the verdict on a quantity.
 
     Args:
-        quantity: With the published figure, or words.
-        values: What the seeds gave, in the quantity's unit. Empty: nothing was measured.
-        other: What the direction compares with, in the same unit; None where it is not known.
+        quantity: The quantity, with the published figure if there is one.
+        values: Figures of the seeds, in the quantity's unit. Empty: nothing was measured.
+        other: Figure that the direction compares with, in the same unit. None: unknown.
     """
     if not values:
         return _absent(quantity)
@@ -92,20 +92,20 @@ def _absent(quantity: Quantity) -> Judgement:
 
 
 def _agrees(quantity: Quantity, values: Sequence[float]) -> str:
-    """Return why the figures are the published one, or nothing if they are not."""
+    """Return why the figures agree with the published one, or "" if they do not."""
     assert quantity.published is not None
     distance, n = abs(mean(values) - quantity.published), len(values)
-    # Rounding errors of the subtraction are no difference.
+    # Allow for the rounding of the subtraction.
     if distance <= quantity.allowed * (1 + 1e-9):
         return f"within {_tolerance(quantity)}" + (", one seed" if n == 1 else "")
-    # Seeds far apart agree with anything: their spread may double the tolerance, and no more.
+    # A wide spread agrees with anything, so it may double the tolerance at most.
     if n > 2 and distance <= min(2 * stdev(values) / math.sqrt(n), 2 * quantity.allowed):
         return f"within 2 standard errors of {n} seeds, {amount(2 * stdev(values) / math.sqrt(n), quantity)}"
     return ""
 
 
 def _direction(quantity: Quantity, found: float, other: float | None) -> tuple[bool, str] | None:
-    """Return whether the comparison holds, and its words; None where there is none."""
+    """Return whether the comparison holds, and its description; None if there is none."""
     direction: Direction | None = quantity.direction
     if direction is None or other is None:
         return None

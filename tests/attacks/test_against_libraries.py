@@ -1,4 +1,4 @@
-"""FGSM and PGD give what other libraries give, sample by sample in float64, without a random start."""
+"""FGSM and PGD equal those of other libraries, sample by sample in float64, without a random start."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CLEAR = 1e-12
 
 def library(name: str) -> ModuleType:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what libraries warn of when imported is not ours
+        warnings.simplefilter("ignore")  # warnings of the libraries at import
         return pytest.importorskip(name)
 
 
@@ -63,7 +63,7 @@ def art(net: nn.Module, x: Tensor, y: Tensor, steps: int, bounds: Bounds) -> Ten
 
 @pytest.fixture(scope="module")
 def digits() -> Case:
-    """A net that has learnt the digits, and 300 that it has not seen."""
+    """A network trained on digits, and 300 digits that it has not seen."""
     data = DigitsDataModule()
     (x, y), (x_test, y_test) = data.load("train"), data.load("test")
     torch.manual_seed(0)
@@ -73,7 +73,7 @@ def digits() -> Case:
 
 @pytest.fixture(scope="module")
 def mnist(mnist_root: Path) -> Case:
-    """A maxout net that has learnt a little of MNIST, and 100 images that it has not seen."""
+    """A maxout network trained a little on MNIST, and 100 images that it has not seen."""
     data = MNISTDataModule(root=str(mnist_root))
     (x, y), (x_test, y_test) = data.load("train"), data.load("test")
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What every attack promises: the model is as before, errors are clear, and its description rebuilds it."""
+"""What holds for every attack: the model is unchanged, errors are clear, and the description rebuilds the attack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
+from itertools import product
 
 import pytest
 import torch
@@ -40,7 +41,7 @@ CLIMBING = [
     Rotation(0.1, differentiable=True),
     TargetedFGSM(0.1, 1),
 ]
-# They climb a loss of their own.
+# They increase a loss of their own.
 EXTERNAL: list[Attack] = []
 if find_spec("torchattacks") is not None:
     EXTERNAL += [TorchAttack("PGD", arguments={"eps": "8/255", "steps": 2})]
@@ -65,32 +66,30 @@ def images(n: int = 8) -> tuple[Tensor, Tensor]:
 
 
 @attacks
-@pytest.mark.parametrize("mode", ["train", "eval", "mixed"])
-@pytest.mark.parametrize("grads", ["none", "some"])
-@pytest.mark.parametrize("context", [torch.enable_grad, torch.no_grad, torch.inference_mode])
-def test_buffers_modes_and_grads_stay(attack: Attack, mode: str, grads: str, context: type) -> None:
-    model, (x, y) = net(), images()
-    if mode == "eval":
-        model.eval()
-    elif mode == "mixed":
-        model[1].eval()
-        model[3].eval()
-        model.training = False
-    model[5].bias.requires_grad_(False)
-    if grads == "some":
-        for p in list(model.parameters())[::2]:
+def test_buffers_modes_and_grads_stay(attack: Attack) -> None:
+    contexts = (torch.enable_grad, torch.no_grad, torch.inference_mode)
+    for mode, grads, context in product(("train", "eval", "mixed"), (False, True), contexts):
+        model, (x, y) = net(), images()
+        if mode == "eval":
+            model.eval()
+        elif mode == "mixed":
+            model[1].eval()
+            model[3].eval()
+            model.training = False
+        model[5].bias.requires_grad_(False)
+        for p in list(model.parameters())[::2] if grads else ():
             p.grad = torch.randn_like(p)
-    before, x_before = Snapshot(model), x.clone()
-    with context():
-        x_adv = attack(model, x, y, loss_fn=F.cross_entropy)
-    before.assert_same(model)
-    assert torch.equal(x, x_before)
-    assert not torch.equal(x_adv, x)
-    assert not x_adv.requires_grad
+        before, x_before = Snapshot(model), x.clone()
+        with context():
+            x_adv = attack(model, x, y, loss_fn=F.cross_entropy)
+        before.assert_same(model)
+        assert torch.equal(x, x_before), (mode, grads, context)
+        assert not torch.equal(x_adv, x), (mode, grads, context)
+        assert not x_adv.requires_grad, (mode, grads, context)
 
 
 @climbing
-def test_everything_comes_back_after_an_error(attack: Attack) -> None:
+def test_restores_everything_after_an_error(attack: Attack) -> None:
     model, (x, y) = net(), images()
     before = Snapshot(model)
 
@@ -104,7 +103,7 @@ def test_everything_comes_back_after_an_error(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("mode", [eval_mode, frozen_statistics])
-def test_a_mode_comes_back_after_an_error(mode: Callable[..., AbstractContextManager[None]]) -> None:
+def test_contexts_restore_after_an_error(mode: Callable[..., AbstractContextManager[None]]) -> None:
     model = net()
     model[1].eval()
     before = Snapshot(model)
@@ -117,7 +116,7 @@ def test_a_mode_comes_back_after_an_error(mode: Callable[..., AbstractContextMan
     before.assert_same(model)
 
 
-def test_in_train_mode_batch_norm_uses_the_batch() -> None:
+def test_batch_norm_in_train_mode_uses_the_batch() -> None:
     model, (x, y) = net(), images()
     model[3].eval()
     twin, leaf = copy.deepcopy(model), x.clone().requires_grad_()
@@ -128,7 +127,7 @@ def test_in_train_mode_batch_norm_uses_the_batch() -> None:
 
 
 @attacks
-def test_inputs_made_in_inference_mode_are_attacked_the_same(attack: Attack) -> None:
+def test_inputs_from_inference_mode_give_the_same(attack: Attack) -> None:
     model, (x, y) = net().eval(), images()
     expected = attack(model, x, y, loss_fn=F.cross_entropy)
     with torch.inference_mode():
@@ -138,7 +137,7 @@ def test_inputs_made_in_inference_mode_are_attacked_the_same(attack: Attack) -> 
 
 @attacks
 @pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
-def test_weights_cached_by_autocast_do_not_reach_the_attack(attack: Attack, context: type) -> None:
+def test_autocast_caches_do_not_leak(attack: Attack, context: type) -> None:
     model, (x, y) = net().eval(), images()
     with torch.autocast("cpu", torch.bfloat16):
         expected = attack(model, x, y, loss_fn=F.cross_entropy)
@@ -150,7 +149,7 @@ def test_weights_cached_by_autocast_do_not_reach_the_attack(attack: Attack, cont
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         attack(model, x, y, loss_fn=F.cross_entropy)
         with torch.enable_grad():
-            # What the attack cached must not stand in for the weights afterwards.
+            # The weights that the attack cached must not be used afterwards.
             F.cross_entropy(model(x), y).backward()
     assert all(p.grad is not None for p in model.parameters())
 
@@ -189,7 +188,7 @@ def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
     ],
     ids=str,
 )
-def test_its_description_rebuilds_it(attack: Attack) -> None:
+def test_description_rebuilds_it(attack: Attack) -> None:
     config = json.loads(json.dumps(attack.config()))
     module, _, name = config["class_path"].rpartition(".")
     again = getattr(importlib.import_module(module), name)(**config["init_args"])
@@ -215,7 +214,7 @@ def test_has_no_parameters_and_no_state() -> None:
     assert [attack for attack in ATTACKS if attack.state_dict() or [*attack.parameters()]] == []
 
 
-def test_an_attack_without_forward_says_so() -> None:
+def test_forward_must_be_defined() -> None:
     class Nothing(Attack):
         pass
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, LogisticLoss, MemberAttack, RBFLoss, SigmoidLoss
-from adv_lightning.attacks import AutoAttack, FoolboxAttack, TorchAttack, external
+from adv_lightning.attacks import AutoAttack, Ball, FoolboxAttack, TorchAttack
 from adv_lightning.attacks.config import build
+from adv_lightning.attacks.external import auto_attack
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.models import Ensemble
 from tests.conftest import ROOT
@@ -32,8 +33,8 @@ with warnings.catch_warnings():
 
 @pytest.fixture(autouse=True)
 def _few_iterations(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let AutoAttack take seconds less; its own numbers have a test of their own."""
-    monkeypatch.setattr(external, "_NUMBERS", {"steps": 4, "n_queries": 30})
+    """Save seconds of AutoAttack; a test checks its own numbers."""
+    monkeypatch.setattr(auto_attack, "_NUMBERS", {"steps": 4, "n_queries": 30})
 
 
 def data(n: int = 12, features: int = 6, classes: int = 3) -> tuple[Tensor, Tensor]:
@@ -42,7 +43,7 @@ def data(n: int = 12, features: int = 6, classes: int = 3) -> tuple[Tensor, Tens
 
 
 def images(n: int = 10, size: int = 8, classes: int = 5) -> tuple[nn.Module, Tensor, Tensor]:
-    """A net of images, and images that it gets right."""
+    """A network and images that it classifies correctly."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(size**2, 16), nn.Tanh(), nn.Linear(16, classes)).eval()
     generator = torch.Generator().manual_seed(1)
@@ -60,7 +61,7 @@ def pgd_of(library: str, bounds: tuple[float, float] | None, steps: int) -> Atta
 
 
 @pytest.mark.parametrize("bounds", [None, (-4, 4), (-3.75, 12)])
-def test_fgsm_in_their_units_is_ours(bounds: tuple[float, float] | None) -> None:
+def test_fgsm_equals_ours(bounds: tuple[float, float] | None) -> None:
     net, (x, y) = mlp().eval(), data(200)
     ours = FGSM(0.25, bounds)(net, x, y, loss_fn=F.cross_entropy)
     for theirs in (FoolboxAttack("FGSM", "1/4", bounds), TorchAttack("FGSM", bounds, arguments={"eps": "1/4"})):
@@ -72,7 +73,7 @@ def test_fgsm_in_their_units_is_ours(bounds: tuple[float, float] | None) -> None
 
 @pytest.mark.parametrize("library", ["foolbox", "torchattacks"])
 @pytest.mark.parametrize("bounds", [None, (-4, 4)])
-def test_pgd_in_their_units_is_ours(library: str, bounds: tuple[float, float] | None) -> None:
+def test_pgd_equals_ours(library: str, bounds: tuple[float, float] | None) -> None:
     net, (x, y) = mlp().eval(), data(200)
     ours = PGD(0.2, 0.05, 7, random_start=False, bounds=bounds)(net, x, y, loss_fn=F.cross_entropy)
     found = pgd_of(library, bounds, 7)(net, x, y, loss_fn=F.cross_entropy)
@@ -81,7 +82,7 @@ def test_pgd_in_their_units_is_ours(library: str, bounds: tuple[float, float] | 
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 @pytest.mark.parametrize("library", ["foolbox", "torchattacks"])
-def test_a_single_logit_is_attacked_as_its_own_loss_says(library: str, shape: tuple[int, ...]) -> None:
+def test_single_logit(library: str, shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     line, (x, y) = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 1)).double(), data(100, classes=2)
     ours = PGD(0.2, 0.05, 7, random_start=False)(lambda x: line(x).view(shape), x, y, loss_fn=LogisticLoss())
@@ -91,7 +92,7 @@ def test_a_single_logit_is_attacked_as_its_own_loss_says(library: str, shape: tu
 
 
 @pytest.mark.parametrize("loss_fn", [SigmoidLoss(), RBFLoss()], ids=str)
-def test_what_they_climb_is_the_loss_of_a_softmax(loss_fn: nn.Module) -> None:
+def test_they_increase_the_loss_of_a_softmax(loss_fn: nn.Module) -> None:
     net, (x, y) = nn.Sequential(mlp(), nn.LogSigmoid()), data(200)
     found = pgd_of("foolbox", None, 7)(net, x, y, loss_fn=loss_fn)
     softmax, own = (PGD(0.2, 0.05, 7, random_start=False)(net, x, y, loss_fn=j) for j in (F.cross_entropy, loss_fn))
@@ -145,7 +146,7 @@ def test_stays_in_the_ball_and_the_bounds(
         net = nn.Sequential(_FirstChannel(), net)
     found = attack(net, x, y, loss_fn=F.cross_entropy)
     assert found.shape == x.shape
-    assert attack.ball() == (eps, p)
+    assert attack.ball() == Ball(p, eps, attack.bounds)
     size = torch.linalg.vector_norm((found - x).flatten(1), ord=p, dim=1)
     assert size.max() <= eps * (1 + 1e-5)
     assert size.max() > 0.5 * eps
@@ -170,19 +171,20 @@ class _FirstChannel(nn.Module):
         TorchAttack("FAB", arguments={"norm": "L2", "eps": 40, "n_classes": 5}),
     ],
 )
-def test_no_rounding_leaves_the_ball(attack: TorchAttack) -> None:
+def test_rounding_stays_in_the_ball(attack: TorchAttack) -> None:
     net, x, y = images()
     net, x = nn.Sequential(net.double()), x.double() * 255
     net.register_forward_pre_hook(lambda module, args: (args[0] / 255,))
     found = attack(net, x, y, loss_fn=F.cross_entropy)
     assert found.dtype == torch.float64
-    eps, p = attack.ball() or (0, 0)
-    size = torch.linalg.vector_norm((found - x).flatten(1), ord=p, dim=1)
-    assert size.max() <= eps * (1 + 1e-12)
-    assert size.max() > 0.1 * eps
+    ball = attack.ball()
+    assert ball is not None
+    size = torch.linalg.vector_norm((found - x).flatten(1), ord=ball.norm, dim=1)
+    assert size.max() <= ball.eps * (1 + 1e-12)
+    assert size.max() > 0.1 * ball.eps
 
 
-def test_no_rounding_leaves_the_bounds() -> None:
+def test_rounding_stays_in_the_bounds() -> None:
     net, (x, y) = mlp(), data()
     low, high = -0.1, 0.2
     assert low + (high - low) > high
@@ -190,7 +192,7 @@ def test_no_rounding_leaves_the_bounds() -> None:
     assert (found.min(), found.max()) == (low, high)
 
 
-def test_what_a_library_does_out_of_date_is_not_the_users() -> None:
+def test_hides_the_libraries_deprecation_warnings() -> None:
     net, x, y = images()
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -198,7 +200,7 @@ def test_what_a_library_does_out_of_date_is_not_the_users() -> None:
     assert seen == []
 
 
-def test_a_single_logit_is_shown_as_two_of_the_same_probability() -> None:
+def test_single_logit_becomes_two_of_the_same_probability() -> None:
     torch.manual_seed(0)
     line, x = nn.Linear(6, 1), torch.rand(5, 6)
     logits = UnitModel(line, x, 0, 1)(x.view(5, 1, 1, 6))
@@ -214,7 +216,7 @@ DRAWING = [
 
 
 @pytest.mark.parametrize("make", DRAWING)
-def test_the_seed_decides_and_no_global_generator_is_touched(make: Callable[[int], Attack]) -> None:
+def test_only_the_seed_decides_the_draws(make: Callable[[int], Attack]) -> None:
     net, x, y = images()
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
@@ -228,7 +230,7 @@ def test_the_seed_decides_and_no_global_generator_is_touched(make: Callable[[int
     assert not torch.equal(make(1)(net, x, y, loss_fn=F.cross_entropy), first)
 
 
-def test_in_train_mode_draws_are_made_anew() -> None:
+def test_train_mode_draws_anew() -> None:
     net, x, y = images()
     net.train()
     torch.manual_seed(3)
@@ -239,7 +241,7 @@ def test_in_train_mode_draws_are_made_anew() -> None:
 
 
 @pytest.mark.parametrize("attack", [pgd_of("foolbox", None, 2), pgd_of("torchattacks", None, 2), AutoAttack(0.1)])
-def test_everything_comes_back_after_an_error(attack: Attack) -> None:
+def test_restores_everything_after_an_error(attack: Attack) -> None:
     net, x, y = images()
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), net).train()
     model[1].eval()
@@ -272,7 +274,7 @@ def test_small_gradients_survive_half_precision() -> None:
         assert torch.equal((found - x).sign()[clear].double(), exact.sign()[clear])
 
 
-def test_a_pixel_whose_gradient_is_not_finite_or_zero_stays_to_the_bit() -> None:
+def test_pixels_without_a_finite_gradient_stay() -> None:
     x = torch.tensor([[0.3, -0.7, 4.0], [0.1, -0.0, 2.0]])
 
     def net(x: Tensor) -> Tensor:
@@ -284,7 +286,7 @@ def test_a_pixel_whose_gradient_is_not_finite_or_zero_stays_to_the_bit() -> None
         torch.testing.assert_close(found[:, 0], torch.tensor([0.05, 0.35]))
 
 
-def test_what_a_library_makes_nan_is_left() -> None:
+def test_nan_from_a_library_changes_nothing() -> None:
     net, x, y = images()
     net[1].weight.data.zero_()
     attack = FoolboxAttack("VirtualAdversarialAttack", 0.1, arguments={"steps": 3})  # divides by the gradient
@@ -292,13 +294,13 @@ def test_what_a_library_makes_nan_is_left() -> None:
 
 
 @pytest.mark.parametrize("attack", [TorchAttack("CW", (0, 1), arguments={"steps": 3}), pgd_of("foolbox", None, 3)])
-def test_no_gradient_reaches_a_parameter_of_any_model(attack: Attack) -> None:
+def test_no_gradient_reaches_a_parameter(attack: Attack) -> None:
     net, x, y = images()
     attack(lambda x: net(x), x, y, loss_fn=F.cross_entropy)
     assert [p.grad for p in net.parameters()] == [None] * 4
 
 
-def test_attacks_a_lightning_module_and_a_member_of_an_ensemble() -> None:
+def test_attacks_a_module_and_a_member() -> None:
     net, x, y = images()
     module = AdversarialModule(net, FGSM(0.1)).eval()
     for attack in (pgd_of("torchattacks", None, 3), pgd_of("foolbox", None, 3), AutoAttack(0.5)):
@@ -321,12 +323,12 @@ def test_eps_of_zero_changes_nothing() -> None:
 # AutoAttack
 
 
-NUMBERS = dict(external._NUMBERS)
+NUMBERS = dict(auto_attack._NUMBERS)
 
 
 @pytest.mark.parametrize("classes", [4, 10, 100])
-def test_auto_attack_has_the_numbers_of_the_paper(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(external, "_NUMBERS", NUMBERS)
+def test_auto_attack_has_the_papers_numbers(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_attack, "_NUMBERS", NUMBERS)
     ce, targeted, fab, square = AutoAttack(0.1)._members(mlp(), classes, 0.1, 0)
     assert [type(each).__name__ for each in (ce, targeted, fab, square)] == ["APGD", "APGDT", "FAB", "Square"]
     assert (ce.loss, ce.steps, ce.n_restarts) == ("ce", 100, 1)
@@ -336,7 +338,7 @@ def test_auto_attack_has_the_numbers_of_the_paper(classes: int, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("version", ["standard", "plus", "rand"])
-def test_auto_attack_is_that_of_torchattacks_but_for_the_numbers(version: Any) -> None:
+def test_auto_attack_equals_torchattacks_with_equal_numbers(version: Any) -> None:
     library = pytest.importorskip("torchattacks")
     net, x, _ = images(40, classes=4)
     for parameter in net.parameters():
@@ -358,7 +360,7 @@ def test_auto_attack_is_that_of_torchattacks_but_for_the_numbers(version: Any) -
 
 
 @pytest.mark.parametrize("rows", [slice(None), slice(0, 1)], ids=["batch", "batch of 1"])
-def test_auto_attack_leaves_what_is_wrong_already(rows: slice) -> None:
+def test_auto_attack_leaves_mistakes_unchanged(rows: slice) -> None:
     net, x, y = images()
     x, y = x[rows], y[rows]
     assert torch.equal(AutoAttack(0.5)(net, x, (y + 1) % 5, loss_fn=F.cross_entropy), x)
@@ -370,7 +372,7 @@ def test_auto_attack_leaves_what_is_wrong_already(rows: slice) -> None:
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_auto_attack_of_a_batch_of_1_and_of_one_that_nothing_moves(norm: Any) -> None:
+def test_auto_attack_of_a_batch_of_1_and_without_success(norm: Any) -> None:
     net, x, y = images()
     found = AutoAttack(20, norm)(net, x[:1], y[:1], loss_fn=F.cross_entropy)
     assert (net(found).argmax(dim=1) != y[:1]).all()
@@ -379,18 +381,17 @@ def test_auto_attack_of_a_batch_of_1_and_of_one_that_nothing_moves(norm: Any) ->
 
 
 @pytest.mark.parametrize(("version", "classes", "least"), [("standard", 3, 4), ("plus", 2, 4), ("rand", 2, 3)])
-def test_auto_attack_says_how_many_classes_it_needs(version: Any, classes: int, least: int) -> None:
+def test_auto_attack_needs_enough_classes(version: Any, classes: int, least: int) -> None:
     net, x, y = images(classes=classes)
-    message = f"version='{version}' compares the {least} largest logits, and the model has {classes}: use PGD with"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"version='{version}'.*{least} classes.*has {classes}: use PGD"):
         AutoAttack(0.1, version=version)(net, x, y, loss_fn=F.cross_entropy)
     least_net, x, y = images(classes=least)
     AutoAttack(0.1, version=version)(least_net, x, y, loss_fn=F.cross_entropy)
 
 
-def test_auto_attack_in_l2_needs_an_image() -> None:
+def test_auto_attack_in_l2_needs_large_images() -> None:
     net, (x, y) = mlp(classes=5), data(classes=5)
-    with pytest.raises(ValueError, match=r"squares on images of 5 x 5 and more, not \[1, 6\]"):
+    with pytest.raises(ValueError, match=r"L2.*5 x 5.*\[1, 6\].*norm='Linf'"):
         AutoAttack(0.1, "L2")(net, x, y, loss_fn=F.cross_entropy)
     AutoAttack(0.1)(net.float().eval(), x.float(), y, loss_fn=F.cross_entropy)
 
@@ -406,7 +407,7 @@ DESCRIBED = [
 
 
 @pytest.mark.parametrize("attack", DESCRIBED, ids=lambda attack: type(attack).__name__)
-def test_a_description_survives_yaml_and_json(attack: Attack) -> None:
+def test_description_survives_yaml_and_json(attack: Attack) -> None:
     config = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(attack.config()))))
     assert build(config, Attack).config() == attack.config()
     assert "0.0313725" in str(config)
@@ -423,11 +424,11 @@ REFUSED: list[tuple[Callable[[], Attack], str]] = [
     (lambda: TorchAttack("PGD", arguments={"eps": 1, "step": 3}), "PGD has no argument 'step': did you mean steps"),
     (lambda: TorchAttack("PGD", arguments={"eps": 1, "seed": 3}), "PGD has no argument 'seed'"),
     (lambda: TorchAttack("VANILA", arguments={"eps": 3}), "VANILA has no argument 'eps': it has none"),
-    (lambda: TorchAttack("PGD"), "PGD takes eps: give it in arguments"),
-    (lambda: TorchAttack("PIFGSM", (0, 1)), "PIFGSM takes max_epsilon: give it in arguments"),
+    (lambda: TorchAttack("PGD"), "PGD needs eps: give it in arguments"),
+    (lambda: TorchAttack("PIFGSM", (0, 1)), "PIFGSM needs max_epsilon: give it in arguments"),
     (lambda: TorchAttack("PGD", arguments={"eps": "8/0"}), "eps='8/0'"),
     (lambda: TorchAttack("APGD", arguments={"eps": 1, "norm": "linf"}), "APGD has no norm 'linf': did you mean Linf"),
-    (lambda: TorchAttack("CW"), r"CW has no eps that would bound a pixel: give bounds, such as \(0, 1\)"),
+    (lambda: TorchAttack("CW"), r"CW has no eps.*: give bounds, such as \(0, 1\)"),
     (lambda: TorchAttack("CW", (1, 0)), "bounds="),
     (lambda: FoolboxAttack("LinfPDG", 0.1), "foolbox has no attack 'LinfPDG': did you mean .*LinfPGD"),
     (lambda: FoolboxAttack("SpatialAttack", 0.1), "foolbox has no attack 'SpatialAttack'"),  # of no distance
@@ -442,37 +443,34 @@ REFUSED: list[tuple[Callable[[], Attack], str]] = [
 
 
 @pytest.mark.parametrize(("make", "named"), REFUSED, ids=lambda value: value if isinstance(value, str) else "")
-def test_refuses_what_is_not_there_by_name(make: Callable[[], Attack], named: str) -> None:
+def test_refuses_unknown_names(make: Callable[[], Attack], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         make()
 
 
 @pytest.mark.parametrize("make", [lambda: TorchAttack("PGD"), lambda: FoolboxAttack("PGD", 0.1), lambda: AutoAttack(1)])
-def test_says_what_to_install(make: Callable[[], Attack], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_what_to_install(make: Callable[[], Attack], monkeypatch: pytest.MonkeyPatch) -> None:
     for library in ("torchattacks", "foolbox"):
         monkeypatch.setitem(sys.modules, library, None)
-    with pytest.raises(
-        ImportError, match=r"(torchattacks|foolbox) is missing .*: pip install 'adv_lightning\[attacks\]'"
-    ):
+    with pytest.raises(ImportError, match=r"(torchattacks|foolbox).*pip install 'adv_lightning\[attacks\]'"):
         make()
 
 
 @pytest.mark.parametrize("attack", [FoolboxAttack("FGSM", 0.1, (0, 1)), AutoAttack(0.1, bounds=(0, 1))])
 def test_refuses_inputs_outside_the_bounds(attack: Attack) -> None:
     net, x, y = images()
-    message = r"inputs go from -1\.\d+ to 1\.\d+, and bounds=\(0.0, 1.0\): give the bounds of what the model is shown"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"-1\.\d+ to 1\.\d+, outside bounds=\(0.0, 1.0\)"):
         attack(net, (x - 0.5) * 4, y, loss_fn=F.cross_entropy)
 
 
-def test_refuses_logits_that_are_no_classes() -> None:
+def test_refuses_logits_of_another_shape() -> None:
     net, x, y = images()
-    with pytest.raises(ValueError, match=r"logits of shape \[10, 5, 1\] are no \[B, K\]"):
+    with pytest.raises(ValueError, match=r"logits of shape \[10, 5, 1\].*\[B, K\]"):
         FoolboxAttack("FGSM", 0.1)(lambda x: net(x).unsqueeze(2), x, y, loss_fn=F.cross_entropy)
 
 
-def test_the_command_line_says_what_to_install(tmp_path: Path) -> None:
-    # In a process of its own: this one knows the libraries' classes already.
+def test_command_line_names_what_to_install(tmp_path: Path) -> None:
+    # In a new process: this one has imported the libraries already.
     words = ["test", "--config", ROOT / "configs" / "digits.yaml", "--config", ROOT / "configs" / "autoattack.yaml"]
     code = "import sys; sys.modules['torchattacks'] = None; from adv_lightning.cli import main; main(sys.argv[1:])"
     done = subprocess.run(

@@ -15,7 +15,7 @@ def linear(classes: int, features: int = 9) -> nn.Linear:
     torch.manual_seed(classes)
     layer = nn.Linear(features, classes).double()
     with torch.no_grad():
-        layer.weight[:, 2] = 0  # a pixel that no class looks at
+        layer.weight[:, 2] = 0  # a pixel that no class uses
     return layer
 
 
@@ -36,7 +36,7 @@ def test_equals_the_closed_form_on_softmax_regression(eps: float | str) -> None:
 def test_equals_the_closed_form_with_two_classes() -> None:
     net = linear(2)
     x, y = torch.randn(20, 9, dtype=torch.float64), torch.randint(2, (20,))
-    # Towards the other class, whatever x is: sign(w_other - w_own).
+    # Towards the other class, for any x: sign(w_other - w_own).
     towards = (net.weight[1] - net.weight[0]).detach().sign()
     expected = x + 0.1 * torch.where(y[:, None] == 0, towards, -towards)
     assert torch.equal(FGSM(0.1)(net, x, y, loss_fn=F.cross_entropy), expected)
@@ -65,7 +65,7 @@ class Infinite(nn.Module):
         return self.linear(x.sqrt())
 
 
-def test_a_gradient_that_is_not_finite_perturbs_nothing() -> None:
+def test_pixels_without_a_finite_gradient_stay() -> None:
     x = torch.tensor([[0.5, 0.0, 0.0, 0.5], [0.5, 0.5, 0.5, 0.5]], dtype=torch.float64)
     y = torch.tensor([0, 0])
     leaf = x.clone().requires_grad_()
@@ -78,14 +78,14 @@ def test_a_gradient_that_is_not_finite_perturbs_nothing() -> None:
 
 
 class Recorder(SingleStepAttack):
-    """Keeps the gradient that it is given."""
+    """Keeps the gradient that it gets."""
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
         self.grad = grad
         return value
 
 
-def test_a_rule_sees_each_examples_own_gradient() -> None:
+def test_rule_gets_each_examples_own_gradient() -> None:
     net = nn.Sequential(linear(5), nn.Tanh(), linear(3, 5))
     x, y = torch.randn(6, 9, dtype=torch.float64), torch.randint(3, (6,))
     rule = Recorder()
@@ -104,7 +104,7 @@ class Shift(SingleStepAttack):
         return value + 1
 
 
-def test_a_rule_without_gradient_runs_no_network() -> None:
+def test_rule_without_gradient_runs_no_network() -> None:
     def model(x: Tensor) -> Tensor:
         raise AssertionError("the network ran")
 
@@ -112,7 +112,7 @@ def test_a_rule_without_gradient_runs_no_network() -> None:
     assert torch.equal(Shift()(model, x, torch.zeros(2), loss_fn=F.cross_entropy), x + 1)
 
 
-def test_returns_the_logits_and_the_loss_of_its_clean_pass() -> None:
+def test_input_gradient_returns_the_clean_pass() -> None:
     net = linear(3)
     x, y = torch.randn(6, 9, dtype=torch.float64), torch.randint(3, (6,))
     found = input_gradient(net, x, y, loss_fn=F.cross_entropy)
@@ -122,7 +122,7 @@ def test_returns_the_logits_and_the_loss_of_its_clean_pass() -> None:
 
 
 @pytest.mark.parametrize("eps", [-0.1, -1, math.nan, math.inf, True, "abc", "1/0", "-8/255", "8//255", "nan", "", None])
-def test_refuses_a_bad_eps_by_name_and_value(eps: object) -> None:
+def test_refuses_bad_eps(eps: object) -> None:
     with pytest.raises(ValueError, match=r"^eps=") as raised:
         FGSM(eps)  # type: ignore[arg-type]
     assert f"eps={eps!r}:" in str(raised.value)
@@ -138,11 +138,11 @@ def test_refuses_bounds_that_do_not_increase(bounds: tuple[float, float]) -> Non
 @pytest.mark.parametrize(
     ("eps", "size"), [("8/255", 8 / 255), ("0.5", 0.5), (0, 0.0), ("1e-3", 1e-3), (" 1 / 4 ", 0.25)]
 )
-def test_reads_eps_as_a_number_or_a_fraction(eps: float | str, size: float) -> None:
+def test_reads_numbers_and_fractions(eps: float | str, size: float) -> None:
     assert FGSM(eps).eps == size
 
 
-def test_half_precision_and_no_example_at_all() -> None:
+def test_empty_batch_in_half_precision() -> None:
     net = nn.Linear(3, 2).half()
     x = torch.empty(0, 3, dtype=torch.float16)
     assert FGSM(0.1)(net, x, torch.empty(0, dtype=torch.int64), loss_fn=F.cross_entropy).shape == (0, 3)

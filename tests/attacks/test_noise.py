@@ -20,14 +20,14 @@ def draws(noise: Noise, seed: int = 0, dtype: torch.dtype = torch.float64) -> Te
     return noise.draw(torch.zeros(N, dtype=dtype), torch.Generator().manual_seed(seed))
 
 
-def test_signs_are_two_values_with_equal_odds() -> None:
+def test_signs_are_two_equally_likely_values() -> None:
     drawn = draws(SignNoise(0.25))
     assert set(drawn.tolist()) == {-0.25, 0.25}
     # Within four standard deviations of a binomial count.
     assert abs((drawn > 0).sum().item() - N / 2) < 4 * math.sqrt(N / 4)
 
 
-def test_uniform_draws_fill_their_interval_evenly() -> None:
+def test_uniform_draws_are_uniform() -> None:
     drawn = draws(UniformNoise(0.25))
     assert drawn.min() >= -0.25
     assert drawn.max() <= 0.25
@@ -37,7 +37,7 @@ def test_uniform_draws_fill_their_interval_evenly() -> None:
     assert abs(drawn.mean().item()) < 4 * 0.25 / math.sqrt(3 * N)
 
 
-def test_gaussian_draws_have_the_moments_and_the_shape_of_a_normal_law() -> None:
+def test_gaussian_draws_are_normal() -> None:
     drawn = draws(GaussianNoise(0.25)) / 0.25
     for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs((drawn**power).mean().item() - moment) < 4 * math.sqrt(variance / N), power
@@ -57,20 +57,20 @@ def test_pixels_are_independent(noise: Noise) -> None:
 
 @noises
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_a_generator_gives_the_same_numbers_in_every_dtype(noise: Noise, dtype: torch.dtype) -> None:
+def test_generator_gives_the_same_numbers_in_every_dtype(noise: Noise, dtype: torch.dtype) -> None:
     drawn = draws(noise, dtype=dtype)
     assert drawn.dtype == dtype
     torch.testing.assert_close(drawn.double(), draws(noise), rtol=0, atol=4 * torch.finfo(dtype).eps)
 
 
 @noises
-def test_a_generator_of_the_cpu_serves_a_value_elsewhere(noise: Noise) -> None:
+def test_cpu_generator_works_for_other_devices(noise: Noise) -> None:
     drawn = noise.draw(torch.zeros(3, 4, device="meta", dtype=torch.float16), torch.Generator())
     assert (drawn.device.type, drawn.dtype, drawn.shape) == ("meta", torch.float16, (3, 4))
 
 
 @noises
-def test_a_step_draws_from_the_generator_that_is_set(noise: Noise) -> None:
+def test_step_draws_from_its_generator(noise: Noise) -> None:
     value = torch.rand(4, 3, 2)
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -88,7 +88,7 @@ def test_a_step_draws_from_the_generator_that_is_set(noise: Noise) -> None:
 
 
 @noises
-def test_a_step_lets_the_gradient_of_a_hidden_value_through(noise: Noise) -> None:
+def test_step_passes_the_gradient_of_its_value(noise: Noise) -> None:
     value = torch.rand(4, 3, requires_grad=True)
     (grad,) = torch.autograd.grad(noise.step(value, None).sum(), value)
     assert torch.equal(grad, torch.ones(4, 3))
@@ -107,7 +107,7 @@ def test_clips_to_its_bounds(kind: type) -> None:
 
 
 @noises
-def test_in_eval_mode_batches_and_order_change_nothing(noise: Noise) -> None:
+def test_eval_mode_is_independent_of_batches_and_order(noise: Noise) -> None:
     net, x, y = mlp(features=40).eval(), torch.rand(12, 40, dtype=torch.float64), torch.arange(12) % 3
     torch.manual_seed(3)
     before = torch.get_rng_state()
@@ -123,7 +123,7 @@ def test_in_eval_mode_batches_and_order_change_nothing(noise: Noise) -> None:
 
 
 @noises
-def test_in_eval_mode_the_draws_of_different_examples_are_independent(noise: Noise) -> None:
+def test_eval_mode_draws_are_independent_between_examples(noise: Noise) -> None:
     x = torch.arange(5000.0).unsqueeze(1) / 5000
     drawn = noise(nn.Identity().eval(), x, torch.zeros(5000), loss_fn=F.cross_entropy) - x
     assert abs(drawn.mean().item()) < 4 * drawn.std().item() / math.sqrt(5000)
@@ -131,7 +131,7 @@ def test_in_eval_mode_the_draws_of_different_examples_are_independent(noise: Noi
 
 
 @noises
-def test_in_train_mode_the_draws_are_new(noise: Noise) -> None:
+def test_train_mode_draws_anew(noise: Noise) -> None:
     net, x, y = mlp().train(), torch.rand(12, 6, dtype=torch.float64), torch.arange(12) % 3
     torch.manual_seed(3)
     first, second = (noise(net, x, y, loss_fn=F.cross_entropy) for _ in range(2))
@@ -141,7 +141,7 @@ def test_in_train_mode_the_draws_are_new(noise: Noise) -> None:
 
 
 @noises
-def test_an_empty_batch_stays_empty(noise: Noise) -> None:
+def test_empty_batch(noise: Noise) -> None:
     x, y = torch.rand(0, 6, dtype=torch.float64), torch.arange(0)
     assert noise(mlp().eval(), x, y, loss_fn=F.cross_entropy).shape == (0, 6)
 
@@ -154,7 +154,7 @@ def test_runs_no_network(noise: Noise) -> None:
     assert noise(model, torch.rand(2, 3), torch.zeros(2), loss_fn=F.cross_entropy).shape == (2, 3)
 
 
-def test_in_eval_mode_the_draws_come_from_the_checksum_of_the_example() -> None:
+def test_eval_mode_seeds_by_the_checksum_of_the_example() -> None:
     x, generator = torch.rand(2, 1, 4, 4), torch.Generator()
     expected = []
     for example in x:
@@ -165,13 +165,13 @@ def test_in_eval_mode_the_draws_come_from_the_checksum_of_the_example() -> None:
 
 
 @pytest.mark.parametrize("kind", [SignNoise, UniformNoise, GaussianNoise])
-def test_refuses_a_bad_size_by_name_and_value(kind: type) -> None:
+def test_refuses_bad_sizes(kind: type) -> None:
     name = "std" if kind is GaussianNoise else "eps"
     with pytest.raises(ValueError, match=rf"^{name}=-0.1:"):
         kind(-0.1)
     assert getattr(kind("8/255"), name) == 8 / 255
 
 
-def test_a_noise_without_draw_says_so() -> None:
+def test_draw_must_be_defined() -> None:
     with pytest.raises(NotImplementedError, match="Noise must define draw"):
         Noise().step(torch.zeros(2), None)

@@ -19,7 +19,7 @@ def data(n: int = 12, features: int = 6) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("random_start", [False, True])
-def test_reaches_the_corner_of_the_ball_on_a_linear_model(random_start: bool) -> None:
+def test_reaches_the_corner_on_a_linear_model(random_start: bool) -> None:
     torch.manual_seed(0)
     net = nn.Linear(6, 2).double().eval()
     x, y = data()
@@ -38,7 +38,7 @@ def test_one_step_without_a_random_start_is_fgsm() -> None:
     torch.testing.assert_close(once, FGSM(0.1)(net, x, y, loss_fn=F.cross_entropy), rtol=0, atol=1e-15)
 
 
-def test_equals_the_loop_of_the_paper() -> None:
+def test_equals_the_papers_loop() -> None:
     net, (x, y) = mlp().eval(), data()
     attack = PGD(0.2, step_size=0.05, steps=7, bounds=(0, 1))
     x_adv = PGD(0.2, step_size=0, steps=1, bounds=(0, 1))(net, x, y, loss_fn=F.cross_entropy)  # its start
@@ -51,7 +51,7 @@ def test_equals_the_loop_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_every_iterate_stays_in_the_ball_and_the_bounds(dtype: torch.dtype) -> None:
+def test_iterates_stay_in_ball_and_bounds(dtype: torch.dtype) -> None:
     net, (x, y) = mlp().to(dtype).eval(), data(64)
     x = x.to(dtype)
     seen: list[Tensor] = []
@@ -67,7 +67,7 @@ def test_every_iterate_stays_in_the_ball_and_the_bounds(dtype: torch.dtype) -> N
     assert spread.min() < 0.05
 
 
-def test_climbs_higher_than_fgsm_where_the_loss_is_curved() -> None:
+def test_beats_fgsm_on_a_curved_loss() -> None:
     net, (x, y) = mlp().eval(), data(60)
     for p in net.parameters():
         p.data.mul_(6)
@@ -76,7 +76,7 @@ def test_climbs_higher_than_fgsm_where_the_loss_is_curved() -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 4])
-def test_in_eval_mode_batches_and_order_change_nothing(steps: int) -> None:
+def test_eval_mode_is_independent_of_batches_and_order(steps: int) -> None:
     net, (x, y) = mlp().eval(), data()
     step_size = 0.0 if steps == 1 else 0.1  # 0: the start itself
     attack = PGD(0.3, step_size=step_size, steps=steps)
@@ -92,7 +92,7 @@ def test_in_eval_mode_batches_and_order_change_nothing(steps: int) -> None:
     torch.testing.assert_close(shuffled, whole[order], rtol=0, atol=1e-14)
 
 
-def test_in_eval_mode_the_seed_alone_decides_and_no_global_generator_is_touched() -> None:
+def test_only_the_seed_decides_the_start() -> None:
     net, (x, y) = mlp().eval(), data()
 
     def start(seed: int) -> Tensor:
@@ -108,7 +108,7 @@ def test_in_eval_mode_the_seed_alone_decides_and_no_global_generator_is_touched(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_the_start_of_an_example_is_what_it_has_always_been(dtype: torch.dtype) -> None:
+def test_random_start_is_stable_between_versions(dtype: torch.dtype) -> None:
     net, (x, y) = mlp().to(dtype), data()
     x, attack = x.to(dtype), PGD(0.3, step_size=0, steps=1, seed=7, bounds=(0, 1))
     generator, noise = torch.Generator(), []
@@ -123,7 +123,7 @@ def test_the_start_of_an_example_is_what_it_has_always_been(dtype: torch.dtype) 
     assert torch.equal(attack(net.train(), x, y, loss_fn=F.cross_entropy), expected.clamp(x - 0.3, x + 0.3))
 
 
-def test_in_train_mode_the_start_is_drawn_anew() -> None:
+def test_train_mode_draws_a_new_start() -> None:
     net, (x, y) = mlp().train(), data()
     attack = PGD(0.3, step_size=0, steps=1)
     torch.manual_seed(3)
@@ -133,7 +133,7 @@ def test_in_train_mode_the_start_is_drawn_anew() -> None:
     assert torch.equal(attack(net, x, y, loss_fn=F.cross_entropy), first)
 
 
-def test_takes_one_forward_and_one_backward_pass_a_step() -> None:
+def test_takes_one_forward_and_backward_pass_per_step() -> None:
     net, (x, y) = mlp(), data()
     counter = Counter(net[0])
     PGD(0.1, steps=5)(net, x, y, loss_fn=F.cross_entropy)
@@ -141,7 +141,7 @@ def test_takes_one_forward_and_one_backward_pass_a_step() -> None:
 
 
 def steep() -> nn.Sequential:
-    """A curved net, on which the start decides how far a short run gets."""
+    """A curved network, on which the start decides how far a short run gets."""
     net = mlp(seed=3).eval()
     for p in net.parameters():
         p.data.mul_(4)
@@ -152,7 +152,7 @@ def mistakes(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return net(x).argmax(dim=1) != y
 
 
-def test_restarts_keep_of_each_example_the_first_run_that_errs_or_else_the_last() -> None:
+def test_restarts_keep_the_first_success_or_the_last_run() -> None:
     net, (x, _) = steep(), data(200)
     y = net(x).argmax(dim=1)
     kwargs = {"eps": 0.15, "step_size": 0.05, "steps": 2}
@@ -169,7 +169,7 @@ def test_restarts_keep_of_each_example_the_first_run_that_errs_or_else_the_last(
     assert 0 < together < 1
 
 
-def test_more_runs_never_err_less() -> None:
+def test_more_restarts_never_fool_fewer() -> None:
     net, (x, _) = steep(), data(200)
     y = net(x).argmax(dim=1)
     found = [PGD(0.15, 0.05, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2, 3, 5)]
@@ -180,7 +180,7 @@ def test_more_runs_never_err_less() -> None:
 
 
 @pytest.mark.parametrize(("eps", "passes"), [(1e-9, (3 * 5 + 2, 3 * 5)), (5, (5 + 1, 5))])
-def test_restarts_cost_a_forward_pass_each_and_stop_when_all_are_wrong(eps: float, passes: tuple[int, int]) -> None:
+def test_restarts_stop_when_all_are_fooled(eps: float, passes: tuple[int, int]) -> None:
     net, (x, _) = steep(), data()
     y = net(x).argmax(dim=1)
     counter = Counter(net[0])
@@ -188,7 +188,7 @@ def test_restarts_cost_a_forward_pass_each_and_stop_when_all_are_wrong(eps: floa
     assert (counter.forward, counter.backward) == passes
 
 
-def test_only_what_is_still_right_is_attacked_again() -> None:
+def test_restarts_take_only_unfooled_examples() -> None:
     net, (x, _) = steep(), data(200)
     y = net(x).argmax(dim=1)
     sizes: list[int] = []
@@ -201,7 +201,7 @@ def test_only_what_is_still_right_is_attacked_again() -> None:
 
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
-def test_restarts_read_a_single_logit_by_its_sign(shape: tuple[int, ...]) -> None:
+def test_restarts_with_a_single_logit(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     line = nn.Linear(6, 1).double()
     x, _ = data(100)
@@ -220,7 +220,7 @@ def test_restarts_read_a_single_logit_by_its_sign(shape: tuple[int, ...]) -> Non
     assert sizes[:3] == [100, 100, right]
 
 
-def test_step_size_is_by_default_a_tenth_of_eps() -> None:
+def test_default_step_size_is_a_tenth_of_eps() -> None:
     assert PGD("8/255").step_size == 8 / 255 / 10
     assert PGD(0.3, step_size="2/255").step_size == 2 / 255
 
@@ -234,9 +234,9 @@ def test_step_size_is_by_default_a_tenth_of_eps() -> None:
         ({"eps": 0.1, "steps": 0}, "steps=0"),
         ({"eps": 0.1, "bounds": (1, 0)}, "bounds="),
         ({"eps": 0.1, "restarts": 0}, "restarts=0"),
-        ({"eps": 0.1, "restarts": 2, "random_start": False}, "restarts=2: from x itself every run is the same"),
+        ({"eps": 0.1, "restarts": 2, "random_start": False}, "restarts=2.*random_start"),
     ],
 )
-def test_refuses_bad_arguments_by_name_and_value(arguments: dict[str, object], named: str) -> None:
+def test_refuses_bad_arguments(arguments: dict[str, object], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         PGD(**arguments)  # type: ignore[arg-type]

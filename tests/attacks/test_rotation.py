@@ -20,7 +20,7 @@ def pair(shape: tuple[int, ...], dtype: torch.dtype = torch.float64, seed: int =
 
 
 def angle_between(a: Tensor, b: Tensor) -> Tensor:
-    """Kahan's formula, exact at both ends, where an arccosine is not."""
+    """Kahan's formula, exact at both ends of the range, unlike an arccosine."""
     a, b = (each.double().unsqueeze(1).flatten(1) for each in (a, b))
     a, b = a / a.norm(dim=1, keepdim=True), b / b.norm(dim=1, keepdim=True)
     return 2 * torch.atan2((a - b).norm(dim=1), (a + b).norm(dim=1))
@@ -29,9 +29,7 @@ def angle_between(a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("angle", ANGLES)
 @pytest.mark.parametrize("shape", [(5, 2), (5, 784), (5, 3, 4, 4)])
 @pytest.mark.parametrize("size", [1.0, 1e-150])
-def test_turns_by_exactly_the_angle_in_the_plane_and_keeps_the_norm(
-    angle: float, shape: tuple[int, ...], size: float
-) -> None:
+def test_turns_by_the_angle_in_the_plane_and_keeps_the_norm(angle: float, shape: tuple[int, ...], size: float) -> None:
     value, grad = pair(shape)
     found = Rotation(angle).step(size * value, size * grad) / size
     norm = value.view(5, -1).norm(dim=1)
@@ -74,7 +72,7 @@ def test_is_exact_near_the_parallel(distance: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_where_no_plane_is_given_nothing_moves(dtype: torch.dtype) -> None:
+def test_without_a_plane_nothing_moves(dtype: torch.dtype) -> None:
     value, grad = pair((200, 784), dtype)
     factor = torch.linspace(-3, 3, 198, dtype=dtype).unsqueeze(1)
     value[0], grad[1], grad[2:] = 0, 0, factor * value[2:]
@@ -82,7 +80,7 @@ def test_where_no_plane_is_given_nothing_moves(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_keeps_its_dtype_and_nearly_the_norm(dtype: torch.dtype) -> None:
+def test_half_precision_keeps_dtype_and_norm(dtype: torch.dtype) -> None:
     value, grad = pair((5, 784), dtype)
     found = Rotation(0.4).step(value, grad.float())
     assert found.dtype == dtype
@@ -90,7 +88,7 @@ def test_half_precision_keeps_its_dtype_and_nearly_the_norm(dtype: torch.dtype) 
     torch.testing.assert_close(angle_between(found, value), torch.full((5,), 0.4).double(), rtol=0, atol=1e-2)
 
 
-def test_batches_change_nothing_and_the_loss_rises() -> None:
+def test_is_independent_of_batches_and_increases_the_loss() -> None:
     net, x, y = mlp().eval(), pair((12, 6))[0], torch.arange(12) % 3
     whole = Rotation(0.05)(net, x, y, loss_fn=F.cross_entropy)
     parts = [Rotation(0.05)(net, x[i : i + 5], y[i : i + 5], loss_fn=F.cross_entropy) for i in range(0, 12, 5)]
@@ -107,7 +105,7 @@ def test_is_twice_differentiable(angle: float) -> None:
     assert torch.autograd.gradgradcheck(rule.step, (value, grad))
 
 
-def test_is_twice_differentiable_where_units_are_off() -> None:
+def test_is_twice_differentiable_with_zeros() -> None:
     value, grad = pair((4, 5))
     value = value.relu().requires_grad_()
     assert torch.autograd.gradgradcheck(Rotation(0.4).step, (value, grad.requires_grad_()))
@@ -125,12 +123,12 @@ def test_degenerate_examples_have_finite_derivatives() -> None:
     assert all(each.isfinite().all() for each in (*first, *second))
 
 
-def test_as_an_attack_it_is_detached() -> None:
+def test_attack_is_detached() -> None:
     x, y = pair((12, 6))[0], torch.arange(12) % 3
     assert not Rotation(0.4, differentiable=True)(mlp(), x, y, loss_fn=F.cross_entropy).requires_grad
 
 
 @pytest.mark.parametrize("angle", [-0.1, 3.2, 45, math.nan])
-def test_refuses_an_angle_outside_half_a_turn(angle: float) -> None:
+def test_refuses_bad_angles(angle: float) -> None:
     with pytest.raises(ValueError, match=f"angle={angle}:"):
         Rotation(angle)

@@ -18,7 +18,7 @@ def data(n: int = 12) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("shape", [(5,), (5, 7), (5, 2, 3, 4)])
 @pytest.mark.parametrize("size", [1, 1e-200, 1e200])
-def test_has_the_length_eps_and_the_direction_of_the_gradient(shape: tuple[int, ...], size: float) -> None:
+def test_has_length_eps_along_the_gradient(shape: tuple[int, ...], size: float) -> None:
     value, grad = torch.randn(shape, dtype=torch.float64), size * torch.randn(shape, dtype=torch.float64)
     moved = (ScaledGradient(0.5).step(value, grad) - value).view(5, -1)
     torch.testing.assert_close(moved.norm(dim=1), torch.full((5,), 0.5, dtype=torch.float64), rtol=0, atol=1e-12)
@@ -27,13 +27,13 @@ def test_has_the_length_eps_and_the_direction_of_the_gradient(shape: tuple[int, 
 
 
 @pytest.mark.parametrize("size", [1, 1e-30, 1e-42, 1e30])
-def test_gradients_of_any_size_count_in_float32(size: float) -> None:
+def test_gradients_of_any_size_in_float32(size: float) -> None:
     grad = size * torch.tensor([[3.0, 4.0]])
     moved = ScaledGradient(1).step(torch.zeros(1, 2), grad)
     torch.testing.assert_close(moved, torch.tensor([[0.6, 0.8]]), rtol=0, atol=1e-2 if size == 1e-42 else 1e-6)
 
 
-def test_without_a_norm_the_gradient_is_added_as_it_is() -> None:
+def test_without_a_norm_adds_the_gradient() -> None:
     net, (x, y) = mlp().eval(), data()
     grad = input_gradient(net, x, y, loss_fn=F.cross_entropy).grad
     found = ScaledGradient(2, norm="none")(net, x, y, loss_fn=F.cross_entropy)
@@ -41,7 +41,7 @@ def test_without_a_norm_the_gradient_is_added_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("attack", [ScaledGradient(0.1), ScaledGradient(0.1, "none")], ids=str)
-def test_batches_change_nothing_and_the_loss_rises(attack: ScaledGradient) -> None:
+def test_is_independent_of_batches_and_increases_the_loss(attack: ScaledGradient) -> None:
     net, (x, y) = mlp().eval(), data()
     whole = attack(net, x, y, loss_fn=F.cross_entropy)
     parts = [attack(net, x[i : i + 5], y[i : i + 5], loss_fn=F.cross_entropy) for i in range(0, 12, 5)]
@@ -51,7 +51,7 @@ def test_batches_change_nothing_and_the_loss_rises(attack: ScaledGradient) -> No
 
 
 @pytest.mark.parametrize("norm", ["l2", "none"])
-def test_a_zero_gradient_perturbs_nothing(norm: str) -> None:
+def test_zero_gradient_changes_nothing(norm: str) -> None:
     value, grad = torch.rand(3, 4), torch.rand(3, 4)
     grad[1] = 0
     found = ScaledGradient(0.5, norm).step(value, grad)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def test_clips_to_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.float16, torch.bfloat16])
-def test_half_precision_keeps_its_dtype_and_the_length(value: torch.dtype) -> None:
+def test_half_precision_keeps_dtype_and_length(value: torch.dtype) -> None:
     grad = 1e-6 * torch.randn(4, 100)
     found = ScaledGradient(1).step(torch.zeros(4, 100, dtype=value), grad)
     assert found.dtype == value
@@ -83,7 +83,7 @@ def test_is_twice_differentiable(norm: str) -> None:
     assert torch.autograd.gradgradcheck(rule.step, (value, grad))
 
 
-def test_a_zero_gradient_has_finite_derivatives() -> None:
+def test_zero_gradient_has_finite_derivatives() -> None:
     value, grad = (torch.zeros(2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     found = ScaledGradient(0.5, differentiable=True).step(value, grad)
     first = torch.autograd.grad(found.square().sum() + found.sum(), (value, grad), create_graph=True)
@@ -92,18 +92,18 @@ def test_a_zero_gradient_has_finite_derivatives() -> None:
     assert torch.equal(first[1], torch.zeros(2, 3))
 
 
-def test_the_gradient_of_a_unit_vector_is_the_projection_off_it() -> None:
+def test_derivative_of_unit_is_the_projection() -> None:
     vector = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     jacobian = torch.autograd.functional.jacobian(unit, vector)[0, :, 0]
     u = torch.tensor([0.6, 0.8], dtype=torch.float64)
     torch.testing.assert_close(jacobian, (torch.eye(2) - torch.outer(u, u)) / 5, rtol=0, atol=1e-15)
 
 
-def test_as_an_attack_it_is_detached() -> None:
+def test_attack_is_detached() -> None:
     net, (x, y) = mlp(), data()
     assert not ScaledGradient(0.5, differentiable=True)(net, x, y, loss_fn=F.cross_entropy).requires_grad
 
 
-def test_refuses_another_norm() -> None:
+def test_refuses_other_norms() -> None:
     with pytest.raises(ValueError, match="norm='linf': give one of l2, none"):
         ScaledGradient(0.1, norm="linf")  # type: ignore[arg-type]

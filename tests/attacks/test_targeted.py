@@ -30,19 +30,19 @@ def test_equals_the_closed_form_on_softmax_regression(target: int) -> None:
     assert (after < before).all()
 
 
-def test_with_two_classes_every_example_takes_the_same_step() -> None:
+def test_two_classes_give_one_step_for_all() -> None:
     net, (x, y) = linear(2), data(2)
     found = TargetedFGSM(0.1, 1)(net, x, y, loss_fn=F.cross_entropy)
     assert torch.equal(found, x + 0.1 * (net.weight[1] - net.weight[0]).detach().sign())
 
 
-def test_does_not_look_at_the_labels() -> None:
+def test_ignores_the_labels() -> None:
     net, (x, y) = linear(4), data(4)
     found = [TargetedFGSM(0.25, 2)(net, x, each, loss_fn=F.cross_entropy) for each in (y, 3 - y)]
     assert torch.equal(*found)
 
 
-def test_batches_change_nothing() -> None:
+def test_is_independent_of_batches() -> None:
     net, (x, y) = mlp(features=9).eval(), data(3)
     attack = TargetedFGSM(0.1, 2)
     parts = [attack(net, x[i : i + 7], y[i : i + 7], loss_fn=F.cross_entropy) for i in range(0, 20, 7)]
@@ -73,13 +73,12 @@ def test_takes_one_forward_and_one_backward_pass() -> None:
 
 
 @pytest.mark.parametrize(("outputs", "classes", "loss_fn"), [(3, 3, F.cross_entropy), (1, 2, LogisticLoss())])
-def test_refuses_a_class_that_is_not_there(outputs: int, classes: int, loss_fn: Loss) -> None:
+def test_refuses_unknown_classes(outputs: int, classes: int, loss_fn: Loss) -> None:
     net, (x, y) = linear(outputs), data(2)
-    message = f"target={classes}: the model has {classes} classes, so give one from 0 to {classes - 1}"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"target={classes}.*{classes} classes.*from 0 to {classes - 1}"):
         TargetedFGSM(0.1, classes)(net, x, y, loss_fn=loss_fn)
 
 
-def test_refuses_a_negative_class() -> None:
-    with pytest.raises(ValueError, match="target=-1: give a class, counted from 0"):
+def test_refuses_negative_classes() -> None:
+    with pytest.raises(ValueError, match="target=-1"):
         TargetedFGSM(0.1, -1)

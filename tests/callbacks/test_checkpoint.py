@@ -1,4 +1,4 @@
-"""When last.ckpt is written, and what stops a training."""
+"""When last.ckpt is written, and what stops training."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Recorder(WholeCheckpointIO):
 
 
 class Resumable(Batches):
-    """A loader that says where it is; here there is no need to go on from there."""
+    """A loader with a state, as Lightning demands for a checkpoint in mid-epoch."""
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -54,30 +54,30 @@ def written(tmp_path: Path, *callbacks: Any, every: int | None = 3, **kwargs: An
     return recorder.written
 
 
-def test_the_last_is_written_every_so_many_steps_and_after_every_epoch(tmp_path: Path) -> None:
+def test_writes_the_last_every_n_steps_and_epochs(tmp_path: Path) -> None:
     assert written(tmp_path) == [("last", step) for step in (3, 6, 8, 9, 12, 15, 16)]
 
 
-def test_after_epochs_alone(tmp_path: Path) -> None:
+def test_writes_the_last_after_epochs_only(tmp_path: Path) -> None:
     assert written(tmp_path, every=None) == [("last", 8), ("last", 16)]
 
 
-def test_validation_comes_first_where_both_are_due(tmp_path: Path) -> None:
-    # After 4 and 8 steps of an epoch; where the third step is one of them, only validation's write is there.
+def test_validation_comes_before_the_write(tmp_path: Path) -> None:
+    # Validation runs after 4 and 8 steps of an epoch. A step that is also a third one is written once.
     assert written(tmp_path, val_check_interval=4) == [("last", step) for step in (3, 4, 6, 8, 9, 12, 15, 16)]
 
 
-def test_no_write_lies_within_an_accumulated_step(tmp_path: Path) -> None:
+def test_writes_nothing_within_an_accumulated_step(tmp_path: Path) -> None:
     assert written(tmp_path, every=1, accumulate_grad_batches=3) == [("last", step) for step in (1, 2, 3, 4, 5, 6)]
 
 
 @pytest.mark.parametrize("number", [0, -1])
-def test_a_number_of_steps_below_1_is_refused(number: int) -> None:
-    with pytest.raises(ValueError, match=rf"last_every_n_steps={number}: give at least 1, or null"):
+def test_refuses_fewer_than_1_step(number: int) -> None:
+    with pytest.raises(ValueError, match=rf"last_every_n_steps={number}.*1"):
         AdversarialCheckpoint(last_every_n_steps=number)
 
 
-def test_an_interrupt_lets_the_batch_end_and_a_second_does_not_wait(tmp_path: Path, handler: Any) -> None:
+def test_first_interrupt_finishes_the_batch_and_second_does_not(tmp_path: Path, handler: Any) -> None:
     once = At(5, lambda trainer: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit):
         written(tmp_path, once, every=None)
@@ -94,20 +94,20 @@ def test_an_interrupt_lets_the_batch_end_and_a_second_does_not_wait(tmp_path: Pa
 
 
 class Terminated(Callback):
-    """Lets SIGTERM come in the middle of the second validation."""
+    """Sends SIGTERM in the middle of the second validation."""
 
     def on_validation_batch_start(self, trainer: Trainer, *args: Any) -> None:
         if trainer.global_step == 16 and not trainer.sanity_checking:
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_sigterm_in_a_validation_leaves_the_last_from_before_it(tmp_path: Path) -> None:
+def test_sigterm_within_validation_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         written(tmp_path, Terminated())
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 15
 
 
-def test_afterwards_ctrl_c_does_what_it_did(tmp_path: Path, handler: Any) -> None:
+def test_restores_the_handler_of_ctrl_c(tmp_path: Path, handler: Any) -> None:
     during: list[Any] = []
     written(tmp_path, At(2, lambda trainer: during.append(signal.getsignal(signal.SIGINT))))
     assert during != [handler]
@@ -115,7 +115,7 @@ def test_afterwards_ctrl_c_does_what_it_did(tmp_path: Path, handler: Any) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:Checkpoint directory")
-def test_a_run_that_goes_on_knows_all_that_it_knew(tmp_path: Path) -> None:
+def test_resuming_restores_the_whole_state(tmp_path: Path) -> None:
     states = []
     for ckpt_path in (None, str(tmp_path / "last.ckpt")):
         kept, loader = AdversarialCheckpoint(dirpath=tmp_path), Resumable(*batches(8))
@@ -124,3 +124,8 @@ def test_a_run_that_goes_on_knows_all_that_it_knew(tmp_path: Path) -> None:
         states.append(kept.state_dict())
     assert states[0]["current_score"] is not None
     assert states[1] == states[0]
+
+
+def test_refuses_a_link_as_the_last() -> None:
+    with pytest.raises(ValueError, match="save_last='link'"):
+        AdversarialCheckpoint(save_last="link")

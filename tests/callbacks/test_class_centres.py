@@ -20,7 +20,7 @@ SGD = partial(torch.optim.SGD, lr=0.1)
 
 
 class Centres(Callback):
-    """The centres before the first step."""
+    """Keeps the centres before the first step."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.found = pl_module.backbone.mu.detach().clone()
@@ -40,18 +40,18 @@ def means(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.stack([images[labels == k].mean(axis=0).ravel() for k in range(10)])
 
 
-def test_units_start_at_the_mean_training_image_of_their_class() -> None:
+def test_centres_start_at_the_class_means() -> None:
     module, data, centres = rbf(), DigitsDataModule(batch_size=50), Centres()
     trainer(centres).fit(module, datamodule=data)
     images = data.train_set.images.double().numpy() / data.train_set.scale
     expected = means(images, data.train_set.labels.numpy())
-    assert len(images) < 1797  # those of validation and test are not among them
+    assert len(images) < 1797  # without those of validation and test
     assert 0.5 < expected.max() <= 1
     np.testing.assert_allclose(centres.found.numpy(), expected, rtol=0, atol=1e-6)
-    assert not np.allclose(module.backbone.mu.detach().numpy(), expected, rtol=0, atol=1e-6)  # and are trained
+    assert not np.allclose(module.backbone.mu.detach().numpy(), expected, rtol=0, atol=1e-6)  # trained since
 
 
-def test_a_resumed_checkpoint_wins(tmp_path: Path) -> None:
+def test_resumed_checkpoint_wins(tmp_path: Path) -> None:
     module, data = rbf(), DigitsDataModule(batch_size=50)
     trainer(At(2, lambda run: run.save_checkpoint(tmp_path / "one.ckpt"))).fit(module, datamodule=data)
     centres = Centres()
@@ -59,26 +59,26 @@ def test_a_resumed_checkpoint_wins(tmp_path: Path) -> None:
     assert torch.equal(centres.found, module.backbone.mu)
 
 
-def test_validation_moves_nothing() -> None:
+def test_validation_changes_nothing() -> None:
     module = rbf()
     trainer().validate(module, datamodule=DigitsDataModule(), verbose=False)
     assert module.backbone.mu.abs().max() == 0
 
 
-def test_another_backbone_is_refused() -> None:
+def test_refuses_another_backbone() -> None:
     module = AdversarialModule(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), FGSM(0.1), optimizer=SGD)
-    with pytest.raises(TypeError, match="units of a ShallowRBF; the backbone is a Sequential"):
+    with pytest.raises(TypeError, match=r"ShallowRBF.*backbone is a Sequential"):
         trainer().fit(module, datamodule=DigitsDataModule())
 
 
-def test_without_images_in_memory_it_says_what_to_do() -> None:
+def test_refuses_data_without_images_in_memory() -> None:
     loader = [(x.float().view(8, 1, 2, 3), y) for x, y in batches(1)]
-    with pytest.raises(TypeError, match=r"train_set.*got NoneType.*set_centres\(class_means\(x, y, K\)\)"):
+    with pytest.raises(TypeError, match=r"train_set.*NoneType.*set_centres\(class_means"):
         trainer().fit(rbf(3, (1, 2, 3)), loader, loader)
 
 
 class Few(DigitsDataModule):
-    """Digits of which some classes are left out."""
+    """Digits without the classes 7 to 9."""
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -94,22 +94,11 @@ class Few(DigitsDataModule):
 @pytest.mark.parametrize(
     ("module", "data", "expected"),
     [
-        (rbf(2), DigitsDataModule(), r"images have a label 9, and the backbone 2 classes"),
-        (rbf(10, (1, 5, 5)), DigitsDataModule(), r"10 centres of 25 pixels are needed, got \[10, 1, 8, 8\]"),
-        (rbf(), Few(), r"of 10 classes, \[7, 8, 9\] have no image"),
+        (rbf(2), DigitsDataModule(), r"label 9.*2 classes"),
+        (rbf(10, (1, 5, 5)), DigitsDataModule(), r"10 centres of 25 pixels.*\[10, 1, 8, 8\]"),
+        (rbf(), Few(), r"\[7, 8, 9\] .*no image"),
     ],
 )
-def test_data_that_do_not_fit_are_refused(module: AdversarialModule, data: Any, expected: str) -> None:
+def test_refuses_data_that_do_not_fit(module: AdversarialModule, data: Any, expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         trainer().fit(module, datamodule=data)
-
-
-def test_only_an_adversarial_module_is_worked_on() -> None:
-    class Plain(LightningModule):
-        def training_step(self, batch: Any, batch_idx: int) -> None: ...
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-
-    with pytest.raises(TypeError, match="ClassCentres works on an AdversarialModule, and this is a Plain"):
-        quiet_trainer(callbacks=[ClassCentres()]).fit(Plain(), batches(1))

@@ -25,7 +25,7 @@ noises = pytest.mark.parametrize("noise", NOISES, ids=["sign", "uniform", "gauss
 
 
 class Seen(Callback):
-    """The inputs of every pass in training."""
+    """Keeps the inputs of every training pass."""
 
     def __init__(self) -> None:
         self.inputs: list[Tensor] = []
@@ -43,11 +43,6 @@ def replayed(noise: Noise, x: Tensor, epoch: int, batch: int, seed: int = 0, ran
     return x + noise.draw(x, generator)
 
 
-@pytest.fixture(autouse=True)
-def no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-
-
 # What it trains on
 
 
@@ -55,7 +50,7 @@ def no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 @pytest.mark.parametrize("crafting", ["train", "eval"])
 @pytest.mark.parametrize("attack", [FGSM(0.1), None], ids=["FGSM", "none"])
-def test_steps_are_those_on_the_mixture_with_noise(noise: Noise, alpha: float, crafting: Any, attack: Any) -> None:
+def test_steps_equal_their_closed_form(noise: Noise, alpha: float, crafting: Any, attack: Any) -> None:
     net, loader = mlp(), batches(4)
     counter = Counter(net[0])
     module = AdversarialModule(net, attack, alpha=alpha, crafting=crafting, optimizer=SGD)
@@ -74,14 +69,10 @@ def test_steps_are_those_on_the_mixture_with_noise(noise: Noise, alpha: float, c
     torch.testing.assert_close(weights(net), weights(twin), rtol=0, atol=1e-13)
 
 
-def test_accumulated_steps_are_those_on_the_mean_of_their_batches() -> None:
+def test_accumulated_steps_equal_their_closed_form() -> None:
     net, loader = mlp(), batches(4)
-    fit(
-        AdversarialModule(net, FGSM(0.1), optimizer=SGD),
-        loader,
-        callbacks=[InputNoise(NOISES[0])],
-        accumulate_grad_batches=2,
-    )
+    module = AdversarialModule(net, FGSM(0.1), optimizer=SGD)
+    fit(module, loader, callbacks=[InputNoise(NOISES[0])], accumulate_grad_batches=2)
     twin = mlp()
     optimizer = SGD(twin.parameters())
     for i, (x, y) in enumerate(loader):
@@ -94,7 +85,7 @@ def test_accumulated_steps_are_those_on_the_mean_of_their_batches() -> None:
 
 
 @noises
-def test_the_noise_is_drawn_anew_and_has_the_law_it_says(noise: Noise) -> None:
+def test_draws_anew_from_the_right_distribution(noise: Noise) -> None:
     loader = Batches(*((torch.zeros(8, 500, dtype=torch.float64), y) for _, y in batches(3)))
     seen = Seen()
     module = AdversarialModule(mlp(features=500), FGSM(0.1), alpha=0.0, optimizer=SGD)
@@ -115,7 +106,7 @@ def test_the_noise_is_drawn_anew_and_has_the_law_it_says(noise: Noise) -> None:
         assert (rows.abs() < 0.3).double().mean().item() == pytest.approx(0.6827, abs=0.01)
 
 
-def test_the_seed_sets_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seed_sets_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for seed in ("1", "1", "2"):
         monkeypatch.setenv("PL_GLOBAL_SEED", seed)
@@ -128,7 +119,7 @@ def test_the_seed_sets_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(found[2][1], replayed(SignNoise(1.0), x, 0, 1, seed=2))
 
 
-def test_global_generators_and_batches_are_untouched() -> None:
+def test_leaves_global_generators_and_batches_alone() -> None:
     loader = batches(3)
     before = [x.clone() for x, _ in loader]
     torch.manual_seed(4)
@@ -142,7 +133,7 @@ def test_global_generators_and_batches_are_untouched() -> None:
     assert all(torch.equal(x, old) for (x, _), old in zip(loader, before, strict=True))
 
 
-def test_validation_and_test_are_without_noise() -> None:
+def test_no_noise_in_validation_and_test() -> None:
     loader, net = batches(3, seed=2), mlp()
     figures = []
     for callbacks in ([InputNoise(SignNoise(5.0))], []):
@@ -157,7 +148,7 @@ def test_validation_and_test_are_without_noise() -> None:
     assert "val/adv_error" in figures[0]
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     def build() -> tuple[AdversarialModule, list[Callback]]:
         torch.manual_seed(0)
         net = MaxoutMLP(input_shape=(1, 8, 8), units=8, pieces=2, input_dropout=0, dropout=0)
@@ -167,7 +158,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(each, whole) for each in resumed)
 
 
-def test_bf16_mixed_trains_on_the_same_noise() -> None:
+def test_bf16_mixed_uses_the_same_noise() -> None:
     found = []
     for precision in ("32-true", "bf16-mixed"):
         seen = Seen()
@@ -185,7 +176,7 @@ def test_bf16_mixed_trains_on_the_same_noise() -> None:
 
 
 class Recorded(CSVLogger):
-    """Keeps what is logged."""
+    """Keeps the rows of the comparison that are logged."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -197,7 +188,7 @@ class Recorded(CSVLogger):
 
 @noises
 @pytest.mark.parametrize("bounds", [None, (-1.0, 1.0)])
-def test_the_figures_are_right_on_a_linear_model(noise: Noise, bounds: Any, tmp_path: Path) -> None:
+def test_comparison_on_a_linear_model(noise: Noise, bounds: Any, tmp_path: Path) -> None:
     kwargs = {"std": noise.std} if isinstance(noise, GaussianNoise) else {"eps": noise.eps}
     noise = type(noise)(**kwargs, bounds=bounds)
     loader = batches(5, size=8)
@@ -234,70 +225,52 @@ def test_the_figures_are_right_on_a_linear_model(noise: Noise, bounds: Any, tmp_
     assert row == pytest.approx({f"noise/{name}": s / count for name, s in zip(names, sums, strict=True)}, abs=1e-6)
 
 
-def test_comparing_does_not_change_training() -> None:
+def test_comparison_does_not_change_training() -> None:
     found = []
     for every in (None, 1, 3):
         torch.manual_seed(0)
         net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3)).double()
         module = AdversarialModule(net, FGSM(0.1), optimizer=SGD)
         torch.manual_seed(1)
-        fit(
-            module,
-            batches(7),
-            max_epochs=2,
-            callbacks=[InputNoise(SignNoise(0.3), every)],
-            accumulate_grad_batches=2,
-        )
+        noise = InputNoise(SignNoise(0.3), every)
+        fit(module, batches(7), max_epochs=2, callbacks=[noise], accumulate_grad_batches=2)
         found.append({name: value.clone() for name, value in module.state_dict().items()})
     for other in found[1:]:
         assert all(torch.equal(value, other[name]) for name, value in found[0].items())
 
 
-# What it refuses, and how it leaves the module
+# Refusals, and the module afterwards
 
 
-class Nameless(Noise):
+class Sizeless(Noise):
     def draw(self, value: Tensor, generator: torch.Generator | None) -> Tensor:
         return torch.zeros_like(value)
 
 
-def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(TypeError, match="give a Noise, such as SignNoise"):
+def test_refuses_bad_arguments() -> None:
+    with pytest.raises(TypeError, match=r"FGSM.*SignNoise"):
         InputNoise(FGSM(0.1))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="compare_every_n_steps=0: give at least 1"):
+    with pytest.raises(ValueError, match="compare_every_n_steps=0"):
         InputNoise(SignNoise(0.1), 0)
-    with pytest.raises(ValueError, match=r"Nameless.* has neither eps nor std"):
-        InputNoise(Nameless(), 5)
-    InputNoise(Nameless())
+    with pytest.raises(ValueError, match=r"Sizeless.*eps.*std.*compare_every_n_steps"):
+        InputNoise(Sizeless(), 5)
+    InputNoise(Sizeless())
 
 
-def test_another_rule_at_the_input_is_refused_and_left_alone() -> None:
+def test_refuses_another_input_rule() -> None:
     module = AdversarialModule(mlp(), FGSM(0.1))
     module.method.sites.input_rule = rule = FGSM(0.2)
-    with pytest.raises(ValueError, match=r"the input has a rule already, FGSM\(eps=0\.2"):
+    with pytest.raises(ValueError, match=r"InputNoise.*FGSM\(eps=0\.2"):
         fit(module, batches(1), callbacks=[InputNoise(SignNoise(0.1))])
     assert module.method.sites.input_rule is rule
     module.method.sites.input_rule = None
-    with pytest.raises(ValueError, match=r"the input has a rule already, SignNoise"):
+    with pytest.raises(ValueError, match=r"InputNoise.* input .*SignNoise"):
         fit(module, batches(1), callbacks=[InputNoise(SignNoise(0.1)), InputNoise(UniformNoise(0.1))])
     assert module.method.sites.input_rule is None
 
 
-def test_only_an_adversarial_module_is_worked_on() -> None:
-    class Plain(LightningModule):
-        def training_step(self, batch: Any, batch_idx: int) -> None: ...
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD([nn.Parameter(torch.zeros(1))])
-
-    trainer = quiet_trainer(callbacks=[InputNoise(SignNoise(0.1))])
-    with pytest.raises(TypeError, match="InputNoise works on an AdversarialModule, and this is a Plain") as caught:
-        trainer.fit(Plain(), batches(1))
-    assert caught.value.__context__ is None
-
-
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, None])
-def test_the_module_is_given_back_and_fits_again(error: Any) -> None:
+def test_module_is_restored_and_fits_again(error: Any) -> None:
     net = mlp()
     module = AdversarialModule(net, FGSM(0.1), optimizer=SGD)
     callback = InputNoise(SignNoise(0.3))

@@ -34,7 +34,7 @@ def loader(number: int = 6) -> Batches:
 
 
 class Norms(Callback):
-    """The largest norm of each layer's units after every step, and its weights before the last one."""
+    """Keeps the largest norm of each layer's units after every step."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, float]] = []
@@ -51,7 +51,7 @@ class Norms(Callback):
 
 
 @pytest.mark.parametrize("layers", [None, ["head"], ["conv", "maxout"]])
-def test_after_every_step_each_unit_is_within_the_limit(layers: list[str] | None) -> None:
+def test_limits_each_unit_after_every_step(layers: list[str] | None) -> None:
     norms = Norms()
     module = AdversarialModule(Net(), FGSM(0.1), optimizer=SGD)
     fit(module, loader(), callbacks=[MaxNorm(0.5, layers), norms])
@@ -64,13 +64,13 @@ def test_after_every_step_each_unit_is_within_the_limit(layers: list[str] | None
 
 
 class Before(Callback):
-    """The weights after the last optimizer step; listed before the limit acts."""
+    """Keeps the weights after the last optimizer step, if listed before MaxNorm."""
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         self.state = {name: p.detach().clone() for name, p in pl_module.backbone.named_parameters()}
 
 
-def test_scales_rows_that_are_too_long_and_leaves_the_others() -> None:
+def test_scales_only_the_rows_that_are_too_long() -> None:
     net, before = Net(), Before()
     with torch.no_grad():
         net.head.weight[0] *= 20
@@ -93,14 +93,14 @@ def test_scales_rows_that_are_too_long_and_leaves_the_others() -> None:
 
 
 @pytest.mark.parametrize("layer", ["heads", "norm", ""])
-def test_a_bad_name_lists_the_good_ones(layer: str) -> None:
+def test_unknown_name_lists_the_known_ones(layer: str) -> None:
     module = AdversarialModule(Net(), FGSM(0.1))
-    with pytest.raises(ValueError, match=f"layers has '{layer}'.* there are conv, maxout, head"):
+    with pytest.raises(ValueError, match=f"layers has '{layer}'.*: .* conv, maxout, head$"):
         fit(module, loader(1), callbacks=[MaxNorm(1.0, [layer])])
 
 
 class Mixed(nn.Module):
-    """Layers of many kinds, of which the head and the convolution have units first."""
+    """Layers of many kinds; only the weights of the convolution and of the head have the units first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Mixed(nn.Module):
         return self.head(self.norm(self.up(self.conv(x))).flatten(1))
 
 
-def test_limits_no_layer_of_another_kind() -> None:
+def test_limits_only_layers_with_units() -> None:
     net, before = Mixed(), Before()
     with torch.no_grad():
         for p in net.parameters():
@@ -126,15 +126,15 @@ def test_limits_no_layer_of_another_kind() -> None:
 
 
 @pytest.mark.parametrize(("layer", "kind"), [("up", "ConvTranspose2d"), ("norm", "LayerNorm")])
-def test_a_named_layer_of_another_kind_is_refused(layer: str, kind: str) -> None:
-    message = f"layers has '{layer}', which is a {kind}; MaxNorm limits linear, .*: there are conv, head"
+def test_refuses_a_named_layer_of_another_kind(layer: str, kind: str) -> None:
+    message = f"layers has '{layer}', .*{kind}.*: .* conv, head$"
     with pytest.raises(ValueError, match=message):
         fit(AdversarialModule(Mixed(), FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0, ["head", layer])])
 
 
-def test_a_backbone_without_such_a_layer_is_refused() -> None:
+def test_refuses_a_backbone_without_such_a_layer() -> None:
     net = nn.Sequential(nn.ConvTranspose2d(1, 3, 4), nn.AvgPool2d(7), nn.Flatten())
-    with pytest.raises(ValueError, match=r"the backbone has none: leave it out \(callbacks\.max_norm=null\)"):
+    with pytest.raises(ValueError, match=r"none.*callbacks\.max_norm=null"):
         fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0)])
 
 
@@ -147,10 +147,10 @@ def test_a_backbone_without_such_a_layer_is_refused() -> None:
         partial(torch.nn.utils.prune.l1_unstructured, name="weight", amount=0.5),
     ],
 )
-def test_a_computed_weight_is_refused_by_the_layers_name(change: Any, layers: list[str] | None) -> None:
+def test_refuses_a_computed_weight(change: Any, layers: list[str] | None) -> None:
     net = Net()
     change(net.head)
-    with pytest.raises(ValueError, match=r"weight of the layer 'head' is computed .* other layers are conv, maxout"):
+    with pytest.raises(ValueError, match=r"'head' is computed.* conv, maxout$"):
         fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(1.0, layers)])
     fit(AdversarialModule(net, FGSM(0.1)), loader(1), callbacks=[MaxNorm(0.1, ["conv", "maxout"])])
     assert net.conv.weight.flatten(1).norm(dim=1).max() <= 0.1 + 1e-6
@@ -158,5 +158,5 @@ def test_a_computed_weight_is_refused_by_the_layers_name(change: Any, layers: li
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, float("nan")])
 def test_refuses_a_limit_that_is_not_above_0(max_norm: float) -> None:
-    with pytest.raises(ValueError, match=f"max_norm={max_norm}: give a number above 0"):
+    with pytest.raises(ValueError, match=f"max_norm={max_norm}"):
         MaxNorm(max_norm)

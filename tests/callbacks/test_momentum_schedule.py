@@ -12,7 +12,7 @@ from tests.support.helpers import batches, fit, mlp
 
 
 class Momenta(Callback):
-    """The momentum that each batch is trained with."""
+    """Keeps the momentum of each batch."""
 
     def __init__(self) -> None:
         self.seen: list[float] = []
@@ -21,7 +21,7 @@ class Momenta(Callback):
         self.seen += [group["momentum"] for group in trainer.optimizers[0].param_groups]
 
 
-def test_rises_linearly_from_epoch_to_epoch_and_then_holds() -> None:
+def test_rises_linearly_then_holds() -> None:
     momenta = Momenta()
     module = AdversarialModule(mlp(), FGSM(0.1), optimizer=partial(torch.optim.SGD, lr=0.01, momentum=0.1))
     fit(module, batches(2), max_epochs=6, callbacks=[MomentumSchedule(0.5, 0.9, epochs=4), momenta])
@@ -29,7 +29,7 @@ def test_rises_linearly_from_epoch_to_epoch_and_then_holds() -> None:
     assert momenta.seen == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_optimizer_really_uses_it() -> None:
+def test_optimizer_uses_it() -> None:
     def trained(momentum: float, *callbacks: Callback) -> torch.Tensor:
         module = AdversarialModule(mlp(), FGSM(0.1), optimizer=partial(torch.optim.SGD, lr=0.1, momentum=momentum))
         fit(module, batches(4), callbacks=list(callbacks))
@@ -39,16 +39,13 @@ def test_the_optimizer_really_uses_it() -> None:
     assert not torch.equal(trained(0.1), trained(0.7))
 
 
-def test_an_optimizer_without_momentum_is_refused_by_name() -> None:
+def test_refuses_an_optimizer_without_momentum() -> None:
     module = AdversarialModule(mlp(), FGSM(0.1), optimizer=torch.optim.Adam)
-    with pytest.raises(TypeError, match=r"Adam has no momentum; use torch\.optim\.SGD"):
+    with pytest.raises(TypeError, match=r"Adam.*torch\.optim\.SGD"):
         fit(module, batches(1), callbacks=[MomentumSchedule()])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"start": -0.1}, "start=-0.1"), ({"end": 1.0}, "end=1.0"), ({"epochs": 0}, "epochs=0")],
-)
-def test_refuses_bad_arguments(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        MomentumSchedule(**arguments)
+@pytest.mark.parametrize(("name", "value"), [("start", -0.1), ("end", 1.0), ("epochs", 0)])
+def test_refuses_bad_arguments(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value}"):
+        MomentumSchedule(**{name: value})

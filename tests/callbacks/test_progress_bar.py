@@ -9,13 +9,14 @@ from torch import Tensor
 from adv_lightning import FGSM, AdversarialModule, AttackSuite
 from adv_lightning.callbacks import TimedProgressBar
 from adv_lightning.cli import main
+from adv_lightning.cli.defaults import default_bar
 from tests.support.helpers import batches, fit, mlp, quiet_trainer
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "digits.yaml")
 
 
 @pytest.mark.parametrize(("interval", "drawn"), [(0.0, list(range(1, 11))), (1e9, [1, 10])])
-def test_is_redrawn_in_time_and_after_the_last_batch(interval: float, drawn: list[int]) -> None:
+def test_redraws_in_time_and_after_the_last_batch(interval: float, drawn: list[int]) -> None:
     seen: list[float] = []
 
     class Watched(TimedProgressBar):
@@ -28,27 +29,26 @@ def test_is_redrawn_in_time_and_after_the_last_batch(interval: float, drawn: lis
 
     bar = Watched()
     bar.interval = interval
-    fit(
-        AdversarialModule(mlp(), FGSM(0.1)), batches(10), callbacks=[bar], enable_progress_bar=True, precision="64-true"
-    )
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    fit(module, batches(10), callbacks=[bar], enable_progress_bar=True, precision="64-true")
     assert seen == drawn
 
 
 @pytest.mark.parametrize(
-    ("arguments", "kinds"),
-    [
-        ([], [TimedProgressBar]),
-        (["--trainer.callbacks+=TQDMProgressBar"], [TQDMProgressBar]),
-        (["--trainer.enable_progress_bar=false"], []),
-    ],
+    ("arguments", "kind"), [([], TimedProgressBar), (["--trainer.callbacks+=TQDMProgressBar"], TQDMProgressBar)]
 )
-def test_the_command_line_shows_it_unless_told(arguments: list[str], kinds: list[type], tmp_path: Path) -> None:
-    root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.fast_dev_run=true"]
-    cli = main(["fit", "--config", CONFIG, *root, *arguments])
-    assert [type(callback) for callback in cli.trainer.callbacks if isinstance(callback, ProgressBar)] == kinds
+def test_command_line_shows_it_unless_given_another(arguments: list[str], kind: type, tmp_path: Path) -> None:
+    words = [f"--config={CONFIG}", f"--trainer.default_root_dir={tmp_path}", "--trainer.fast_dev_run=true"]
+    cli = main(["fit", *words, "--test_after_fit=false", *arguments])
+    assert [type(callback) for callback in cli.trainer.callbacks if isinstance(callback, ProgressBar)] == [kind]
 
 
-def test_says_which_attack_is_under_way() -> None:
+@pytest.mark.parametrize("config", [{"enable_progress_bar": False}, {"barebones": True}])
+def test_command_line_shows_none(config: dict[str, bool]) -> None:
+    assert default_bar(config, []) == []
+
+
+def test_names_the_current_attack() -> None:
     bar, seen = TimedProgressBar(), []
 
     class Watched(FGSM):

@@ -20,23 +20,18 @@ from tests.support.interrupted import broken_off, weights, whole_and_resumed
 SGD = partial(torch.optim.SGD, lr=0.5)
 
 
-@pytest.fixture(autouse=True)
-def no_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
-
-
 def noise(number: int, epoch: int, batch: int, std: float = 1.0) -> Tensor:
     generator = torch.Generator().manual_seed(mix_seed(0, epoch, 0, batch, 2))
     return torch.empty(number, 6, dtype=torch.float64).normal_(0, std, generator=generator)
 
 
 def uniform(logits: Tensor) -> Tensor:
-    """Cross-entropy with 1/3 for every class."""
+    """Cross-entropy with the target 1/3 for every class."""
     return F.cross_entropy(logits, torch.full_like(logits, 1 / 3))
 
 
 def absent(logits: Tensor) -> Tensor:
-    """Sum of the binary cross-entropies with "absent" for every class."""
+    """Sum of the binary cross-entropies with the target 0 for every class."""
     return F.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits), reduction="none").sum() / len(logits)
 
 
@@ -47,7 +42,7 @@ def absent(logits: Tensor) -> Tensor:
     ("kwargs", "number"),
     [({}, 8), ({"weight": 0.3, "fraction": 0.5, "std": 2.0}, 4), ({"fraction": 0.01}, 1), ({"fraction": 2.2}, 18)],
 )
-def test_steps_are_those_of_the_objective_and_of_noise_of_no_class(
+def test_steps_equal_their_closed_form(
     loss_fn: Loss | None, no_class: Callable[[Tensor], Tensor], kwargs: dict[str, float], number: int
 ) -> None:
     net, loader = mlp(), batches(3)
@@ -68,7 +63,7 @@ def test_steps_are_those_of_the_objective_and_of_noise_of_no_class(
     torch.testing.assert_close(weights(net), weights(twin), rtol=0, atol=1e-13)
 
 
-def test_running_statistics_are_those_without_it_and_the_noise_is_normalised_by_its_own() -> None:
+def test_keeps_running_statistics_and_normalises_noise_by_its_own() -> None:
     def build() -> nn.Sequential:
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(6, 7), nn.BatchNorm1d(7), nn.Tanh(), nn.Linear(7, 3)).double()
@@ -87,7 +82,7 @@ def test_running_statistics_are_those_without_it_and_the_noise_is_normalised_by_
     assert net[1].track_running_stats
 
 
-def test_noise_and_rubbish_share_no_draws() -> None:
+def test_draws_differ_from_input_noise() -> None:
     draws: list[Tensor] = []
     net = mlp(features=500)
     net.register_forward_pre_hook(lambda module, args: draws.append(args[0].detach().clone()))
@@ -99,7 +94,7 @@ def test_noise_and_rubbish_share_no_draws() -> None:
     assert correlation.abs().max() < 5.5 / 500**0.5
 
 
-def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
+def test_resumed_run_is_bit_identical(tmp_path: Path) -> None:
     def build() -> tuple[AdversarialModule, list[Callback]]:
         torch.manual_seed(0)
         net = MaxoutMLP(input_shape=(1, 8, 8), units=8, pieces=2, input_dropout=0, dropout=0)
@@ -109,37 +104,37 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path: Path) -> None:
     assert all(torch.equal(each, whole) for each in resumed)
 
 
-def test_it_teaches_that_noise_is_of_no_class() -> None:
+def test_lowers_the_confidence_on_noise() -> None:
     confidences = []
     for callbacks in ([], [RubbishTraining(std=3.0)]):
         net = mlp(hidden=32)
-        module = AdversarialModule(net, None, optimizer=partial(torch.optim.Adam, lr=0.02))
-        fit(module, batches(20), max_epochs=5, callbacks=callbacks)
+        module = AdversarialModule(net, None, optimizer=partial(torch.optim.Adam, lr=0.05))
+        fit(module, batches(10), max_epochs=4, callbacks=callbacks)
         rubbish = 3 * torch.randn(1000, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
         confidences.append(net(rubbish).softmax(1).amax(1).mean().item())
-    assert confidences[1] < 0.42 < 0.5 < confidences[0]
+    assert confidences[1] < 0.45 < 0.55 < confidences[0]
 
 
 @pytest.mark.parametrize("name", ["weight", "fraction", "std"])
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
-def test_a_number_not_above_0_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=f"{name}=.*: give a finite number above 0"):
+def test_refuses_numbers_that_are_not_above_0(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name}={value}"):
         RubbishTraining(**{name: value})
 
 
-def test_a_loss_that_knows_no_rubbish_says_what_to_define() -> None:
+def test_refuses_a_loss_without_no_class() -> None:
     class Own(Loss):
         def forward(self, logits: Tensor, y: Tensor) -> Tensor:
             return F.cross_entropy(logits, y)
 
     module = AdversarialModule(mlp(), None, loss_fn=Own(), optimizer=SGD)
-    with pytest.raises(NotImplementedError, match=r"Own must define no_class\(logits\)"):
+    with pytest.raises(NotImplementedError, match=r"Own.*no_class\(logits\)"):
         fit(module, batches(1), callbacks=[RubbishTraining()])
     assert module.terms == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, None])
-def test_the_module_is_given_back_and_fits_again(error: Any) -> None:
+def test_module_is_restored_and_fits_again(error: Any) -> None:
     net = mlp()
     module = AdversarialModule(net, FGSM(0.1), optimizer=SGD)
     callback = RubbishTraining()

@@ -1,6 +1,6 @@
-"""Networks under each other's adversarial examples: closed forms, white-box figures, two processes, errors.
+"""compare: closed forms, white-box figures, two processes, errors.
 
-`python -m tests.test_compare FOLDER`, started once per process with the variables of torch.distributed, writes what
+`python -m tests.cli.test_compare FOLDER`, started once per process with the variables of torch.distributed, writes what
 each process found to FOLDER/<rank>.pt.
 """
 
@@ -52,7 +52,7 @@ def linear(weight: Tensor, bias: float) -> AdversarialModule:
     return AdversarialModule(net, None)
 
 
-def test_transfer_between_linear_networks_is_the_closed_form() -> None:
+def test_linear_networks_match_the_closed_form() -> None:
     generator = torch.Generator().manual_seed(0)
     n, features, eps = 301, 20, 0.1
     weights = {name: torch.randn(features, dtype=torch.float64, generator=generator) for name in "abc"}
@@ -118,7 +118,7 @@ def digit_nets() -> dict[str, AdversarialModule]:
 
 
 @pytest.mark.parametrize("attack", [FGSM(0.1), PGD(0.1, steps=3)])
-def test_the_diagonal_is_what_the_attack_suite_finds(attack: Any) -> None:
+def test_diagonal_matches_attack_suite(attack: Any) -> None:
     data, nets = DigitsDataModule(batch_size=100), digit_nets()
     comparison = Comparison(nets, attack, max_samples=150)
     quiet_trainer().test(comparison, datamodule=data, verbose=False)
@@ -133,7 +133,7 @@ def test_the_diagonal_is_what_the_attack_suite_finds(attack: Any) -> None:
         assert own["error"] > found["clean", name]["error"]
 
 
-def test_the_same_network_twice_agrees_fully() -> None:
+def test_a_network_agrees_with_itself() -> None:
     module = digit_nets()["rbf"]
     comparison = Comparison({"one": module, "two": module}, FGSM(0.1))
     quiet_trainer().test(comparison, datamodule=DigitsDataModule(), verbose=False)
@@ -145,7 +145,7 @@ def test_the_same_network_twice_agrees_fully() -> None:
         assert row["a_errs"]["n"] == row["both_err"]["n"] == round(errors[2][0] * 360)
 
 
-def test_nothing_is_said_of_mistakes_that_nobody_makes() -> None:
+def test_no_share_without_mistakes() -> None:
     x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
     nets = {"a": linear(torch.ones(1).double(), 0), "b": linear(2 * torch.ones(1).double(), 0)}
     comparison = Comparison(nets, FGSM(0.1))
@@ -156,23 +156,23 @@ def test_nothing_is_said_of_mistakes_that_nobody_makes() -> None:
         assert row["a_errs"] == row["both_err"] == {"share": None, "interval": None, "n": 0}
 
 
-def test_networks_that_cannot_be_compared_are_named() -> None:
+def test_refuses_networks_that_do_not_match() -> None:
     nets = {"a": linear(torch.ones(3).double(), 0), "b": linear(torch.ones(4).double(), 0)}
     loader = Batches((torch.zeros(2, 3, dtype=torch.float64), torch.tensor([0, 1])))
-    with pytest.raises(ValueError, match=r"b does not take the data's inputs, of shape \[3\]"):
+    with pytest.raises(ValueError, match=r"\bb\b.*\[3\]"):
         quiet_trainer().test(Comparison(nets, FGSM(0.1)), loader)
     nets["b"] = AdversarialModule(nn.Linear(3, 5).double(), None)
-    with pytest.raises(ValueError, match="b has 5 classes, and a has 2"):
+    with pytest.raises(ValueError, match=r"b.* 5 classes.*a.* 2"):
         quiet_trainer().test(Comparison(nets, FGSM(0.1)), loader)
-    with pytest.raises(ValueError, match="give at least two networks"):
+    with pytest.raises(ValueError, match="at least two"):
         Comparison({"a": nets["a"]}, FGSM(0.1))
-    with pytest.raises(ValueError, match="'clean', which names a row"):
+    with pytest.raises(ValueError, match="'clean'"):
         Comparison({"a": nets["a"], "clean": nets["b"]}, FGSM(0.1))
     with pytest.raises(ValueError, match="max_samples=0"):
         Comparison(nets, FGSM(0.1), max_samples=0)
 
 
-def test_names_are_what_tells_the_paths_apart() -> None:
+def test_names_come_from_paths() -> None:
     best = "lightning_logs/version_0/checkpoints/best.ckpt"
     assert names_of([f"runs/{name}/{best}" for name in ("plain", "rbf")]) == ["plain", "rbf"]
     assert names_of(["x/a.ckpt", "y/b.ckpt"]) == ["a", "b"]
@@ -207,9 +207,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_command_records_all_that_its_figures_depend_on(
-    checkpoints: dict[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_writes_a_full_record(checkpoints: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     paths = [checkpoints["softmax"], checkpoints["sigmoid"]]
     comparison = main(["compare", f"--checkpoints=[{','.join(paths)}]", "--max_samples=101", *QUIET])
     printed = capsys.readouterr().out
@@ -240,7 +238,7 @@ def test_the_command_records_all_that_its_figures_depend_on(
     assert again.errors == comparison.errors
 
 
-def test_the_diagonal_is_what_the_command_test_finds(checkpoints: dict[str, str]) -> None:
+def test_diagonal_matches_the_test_command(checkpoints: dict[str, str]) -> None:
     paths = [checkpoints["sigmoid"], checkpoints["softmax"]]
     words = [f"--checkpoints=[{','.join(paths)}]", "--names=[a,b]", "--trainer.logger=false"]
     comparison = main(["compare", *words, *QUIET])
@@ -253,7 +251,7 @@ def test_the_diagonal_is_what_the_command_test_finds(checkpoints: dict[str, str]
     assert found["a", "a"]["confidence_on_mistakes"] == figures["test/adv_confidence"].item()
 
 
-def test_attack_and_data_may_be_named(checkpoints: dict[str, str], elsewhere: Path) -> None:
+def test_attack_and_data_may_be_given(checkpoints: dict[str, str], elsewhere: Path) -> None:
     (elsewhere / "two.yaml").write_text(
         f"checkpoints: [{checkpoints['softmax']}]\ndata: {{init_args: {{val_size: 51}}}}"
     )
@@ -265,7 +263,7 @@ def test_attack_and_data_may_be_named(checkpoints: dict[str, str], elsewhere: Pa
     assert [path.name for path in elsewhere.iterdir()] == ["two.yaml"]
 
 
-def test_an_ensemble_is_one_network(checkpoints: dict[str, str], elsewhere: Path) -> None:
+def test_ensemble_is_one_network(checkpoints: dict[str, str], elsewhere: Path) -> None:
     net = ["--model.backbone=CheckpointEnsemble", f"--model.backbone.checkpoints=[{checkpoints['softmax']}]"]
     attack = ["--model.attack=FGSM", "--model.attack.eps=0.1"]
     words = [*net, *attack, "--trainer.limit_train_batches=0", "--trainer.logger=false"]
@@ -278,11 +276,9 @@ def test_an_ensemble_is_one_network(checkpoints: dict[str, str], elsewhere: Path
     assert {row["all"]["share"] for row in comparison.agreements} == {1}
 
 
-def test_other_data_than_a_network_was_trained_on_are_said(checkpoints: dict[str, str]) -> None:
+def test_warns_of_other_training_data(checkpoints: dict[str, str]) -> None:
     words = [f"--checkpoints=[{checkpoints['two']},{checkpoints['two']}]", "--names=[a,b]", "--data.classes=[1,2]"]
-    with pytest.warns(
-        UserWarning, match=r"\(classes=\[1, 2\]\), but trained on other data: a on Digits.*\[3, 7\]\), b"
-    ):
+    with pytest.warns(UserWarning, match=r"\(classes=\[1, 2\]\), but trained on .*a on Digits.*\[3, 7\]\), b"):
         main(["compare", *words, *QUIET, "--trainer.logger=false"])
 
 
@@ -293,34 +289,32 @@ class Malicious:
         return Path.touch, (Path("harm"),)
 
 
+BOTH = "--checkpoints=[{softmax},{sigmoid}]"
 ERRORS: dict[str, tuple[list[str], str]] = {
-    "no checkpoint": ([], "there is nothing to compare, with 0 of them: give at least two"),
-    "one checkpoint": (["--checkpoints=[{softmax}]"], "there is nothing to compare, with 1 of them"),
-    "a missing file": (["--checkpoints=[{softmax},nope.ckpt]"], r"--checkpoints: nope\.ckpt: there is no such file"),
-    "no checkpoint file": (["--checkpoints=[{readme},{softmax}]"], r"README\.md: this is no checkpoint"),
-    "a file cut short": (["--checkpoints=[{softmax},{cut}]"], r"cut\.ckpt: this is no checkpoint, or one that was cut"),
-    "code in a file": (["--checkpoints=[{softmax},{evil}]"], r"evil\.ckpt: it cannot be read as a checkpoint, safely"),
-    "tensors alone": (["--checkpoints=[{softmax},{bare}]"], r"bare\.ckpt: this is no checkpoint of a Lightning run"),
-    "a module of Python": (["--checkpoints=[{softmax},{python}]"], r"python\.ckpt: its module was built in Python"),
-    "three names": (["--checkpoints=[{softmax},{sigmoid}]", "--names=[a,b,c]"], "names has 3 for 2 networks"),
-    "equal names": (["--checkpoints=[{softmax},{sigmoid}]", "--names=[a,a]"], "names are a, a: give each"),
-    "a file twice": (["--checkpoints=[{softmax},{softmax}]"], "give each network a name of its own"),
-    "other classes": (["--checkpoints=[{softmax},{two}]"], "two has 2 classes, and the data have 10"),
-    "other inputs": (
-        ["--checkpoints=[{softmax},{large}]"],
-        r"large does not take the data's inputs, of shape \[1, 8, 8\]",
-    ),
-    "no attack": (["--checkpoints=[{softmax},{sigmoid}]", "--attack=null"], "name it, as in --attack=FGSM"),
-    "an unknown attack": (["--checkpoints=[{softmax},{sigmoid}]", "--attack=FGMS"], "did you mean FGSM"),
-    "a typo": (["--checkpoints=[{softmax},{sigmoid}]", "--atack.eps=0.1"], "did you mean attack"),
-    "a wrong eps": (["--checkpoints=[{softmax},{sigmoid}]", "--attack.eps=-1"], r"eps=-1\.0: give a finite number"),
-    "no examples": (["--checkpoints=[{softmax},{sigmoid}]", "--max_samples=0"], "max_samples=0: give at least 1"),
+    "no checkpoint": ([], r"\b0\b.*at least two"),
+    "one checkpoint": (["--checkpoints=[{softmax}]"], r"\b1\b.*at least two"),
+    "missing file": (["--checkpoints=[{softmax},nope.ckpt]"], r"--checkpoints: nope\.ckpt.*no such file"),
+    "not a checkpoint": (["--checkpoints=[{readme},{softmax}]"], r"README\.md.*checkpoint"),
+    "file cut short": (["--checkpoints=[{softmax},{cut}]"], r"cut\.ckpt.*cut short"),
+    "code in a file": (["--checkpoints=[{softmax},{evil}]"], r"evil\.ckpt.*safe"),
+    "tensors alone": (["--checkpoints=[{softmax},{bare}]"], r"bare\.ckpt.*Lightning"),
+    "module built in Python": (["--checkpoints=[{softmax},{python}]"], r"python\.ckpt.*built in Python"),
+    "three names": ([BOTH, "--names=[a,b,c]"], "names.*3.*2 networks"),
+    "equal names": ([BOTH, "--names=[a,a]"], "names.*a, a"),
+    "file twice": (["--checkpoints=[{softmax},{softmax}]"], "softmax.*name"),
+    "other classes": (["--checkpoints=[{softmax},{two}]"], "two.* 2 classes.*10"),
+    "other inputs": (["--checkpoints=[{softmax},{large}]"], r"large.*\[1, 8, 8\]"),
+    "no attack": ([BOTH, "--attack=null"], "--attack=FGSM"),
+    "unknown attack": ([BOTH, "--attack=FGMS"], "FGMS.*FGSM"),
+    "mistyped key": ([BOTH, "--atack.eps=0.1"], "atack.*attack"),
+    "negative eps": ([BOTH, "--attack.eps=-1"], r"eps=-1\.0"),
+    "no examples": ([BOTH, "--max_samples=0"], "max_samples=0"),
 }
 
 
 @pytest.fixture(scope="module")
 def files(checkpoints: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The checkpoints, and files that are none."""
+    """The checkpoints, and files that are not checkpoints."""
     folder = tmp_path_factory.mktemp("files")
     whole = Path(checkpoints["softmax"]).read_bytes()
     (folder / "cut.ckpt").write_bytes(whole[: len(whole) // 2])
@@ -332,7 +326,7 @@ def files(checkpoints: dict[str, str], tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.mark.parametrize("case", ERRORS)
-def test_errors_say_what_to_do_and_nothing_is_written(
+def test_errors_are_short_and_write_nothing(
     case: str, files: dict[str, str], elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words, expected = ERRORS[case]
@@ -345,7 +339,7 @@ def test_errors_say_what_to_do_and_nothing_is_written(
     assert not list(elsewhere.iterdir())
 
 
-def test_help_names_what_is_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["compare", "--help"])
     assert stop.value.code == 0
@@ -366,8 +360,8 @@ def judged_by(trainer: Trainer, samples: int | None) -> dict[str, Any]:
     return {"errors": comparison.errors, "agreements": comparison.agreements, "logged": logged}
 
 
-def test_two_processes_find_on_an_odd_set_what_one_does(elsewhere: Path) -> None:
-    printed = two_processes("tests.test_compare", elsewhere, timeout=120)
+def test_two_processes_match_one(elsewhere: Path) -> None:
+    printed = two_processes("tests.cli.test_compare", elsewhere, timeout=120)
     for samples in (None, 7):
         alone = judged_by(quiet_trainer(), samples)
         assert alone["errors"][0]["n"] == (samples or 51)

@@ -1,4 +1,4 @@
-"""What the data know reaches a network that asks for it, and a checkpoint holds no more than the network takes."""
+"""Networks get facts from the data if they accept them, and checkpoints hold no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `refit` reads from a run's folder, and the runs it refuses; tests/test_cli.py trains with it."""
+"""What `refit` reads from a run's folder, and the runs it refuses; test_cli.py trains with it."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 # The best epoch
 
 
-def test_early_stopping_knows_the_best_epoch(run: Path) -> None:
+def test_best_epoch_of_early_stopping(run: Path) -> None:
     assert best_epoch(run) == 6
 
 
 @pytest.mark.parametrize("stopping", [{}, {EARLY: {"wait_count": 3}}, {EARLY: {"best_epoch": None}}])
-def test_without_early_stopping_it_is_that_of_the_best_of_several(run: Path, stopping: dict[str, Any]) -> None:
+def test_best_epoch_of_the_best_of_several(run: Path, stopping: dict[str, Any]) -> None:
     checkpoints = run / "checkpoints"
     for i in range(1, 6):
         save(checkpoints / f"best-v{i}.ckpt", 10 + i)
@@ -74,7 +74,7 @@ def test_without_early_stopping_it_is_that_of_the_best_of_several(run: Path, sto
     assert best_epoch(run) == 13
 
 
-def test_a_run_that_was_moved_is_read_where_it_is(run: Path, tmp_path: Path) -> None:
+def test_best_epoch_of_a_moved_run(run: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "gone" / "checkpoints"
     save(run / "checkpoints" / "epoch=4.ckpt", 4)
     save(run / "checkpoints" / "last.ckpt", 19, keeper(elsewhere / "epoch=4.ckpt"))
@@ -85,7 +85,7 @@ def test_a_run_that_was_moved_is_read_where_it_is(run: Path, tmp_path: Path) -> 
     assert best_epoch(run) == 17
 
 
-def test_without_a_last_checkpoint_the_newest_knows_the_best(run: Path) -> None:
+def test_best_epoch_without_last(run: Path) -> None:
     checkpoints = run / "checkpoints"
     (checkpoints / "last.ckpt").unlink()
     for name, epoch, best in (("best", 3, "best"), ("best-v1", 5, "best-v1"), ("best-v2", 9, "best-v1")):
@@ -94,58 +94,58 @@ def test_without_a_last_checkpoint_the_newest_knows_the_best(run: Path) -> None:
 
 
 @pytest.mark.parametrize("last", [True, False])
-def test_of_weights_alone_the_only_best_is_the_best(run: Path, last: bool) -> None:
+def test_best_epoch_of_weights_alone(run: Path, last: bool) -> None:
     save(run / "checkpoints" / "last.ckpt", 19)
     if not last:
         (run / "checkpoints" / "last.ckpt").unlink()
     assert best_epoch(run) == 8
 
 
-def test_a_checkpoint_of_no_monitor_is_not_the_best(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_run_without_monitor(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = run / "checkpoints" / "best.ckpt"
     save(run / "checkpoints" / "last.ckpt", 19, keeper(best, monitor=None))
-    assert "no best epoch is known" in refused([f"--run={run}"], capsys)
+    assert "best epoch is unknown" in refused([f"--run={run}"], capsys)
 
 
-def test_of_several_weights_alone_none_is_the_best(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_several_files_of_weights_alone(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(run / "checkpoints" / "best-v1.ckpt", 9)
     save(run / "checkpoints" / "last.ckpt", 19)
-    assert "no best epoch is known" in refused([f"--run={run}"], capsys)
+    assert "best epoch is unknown" in refused([f"--run={run}"], capsys)
 
 
-def test_a_run_without_checkpoints_is_refused(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_run_without_checkpoints(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (run / "checkpoints").iterdir():
         path.unlink()
-    assert "no best epoch is known; it needs checkpoints/last.ckpt" in refused([f"--run={run}"], capsys)
+    assert re.search("best epoch is unknown.*checkpoints/last.ckpt", refused([f"--run={run}"], capsys))
 
 
-def test_a_best_checkpoint_that_is_gone_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_a_missing_best_checkpoint(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(run / "checkpoints" / "last.ckpt", 19, keeper("/nowhere/best-v3.ckpt"))
-    assert "the best checkpoint is best-v3.ckpt, and it is neither in" in refused([f"--run={run}"], capsys)
+    assert "best-v3.ckpt" in refused([f"--run={run}"], capsys)
 
 
 @pytest.mark.parametrize("name", ["last", "best"])
 @pytest.mark.parametrize("kept", [0, 10, 300, -200])
-def test_a_checkpoint_that_was_cut_short_is_named(
+def test_names_a_checkpoint_that_was_cut_short(
     run: Path, name: str, kept: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = run / "checkpoints" / f"{name}.ckpt"
     path.write_bytes(path.read_bytes()[:kept])
     if name == "best":
         save(run / "checkpoints" / "last.ckpt", 19, keeper(path))
-    assert f"{path} cannot be read as a checkpoint, safely; it may have been cut" in refused([f"--run={run}"], capsys)
+    assert f"{path}: " in refused([f"--run={run}"], capsys)
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"w": torch.zeros(2)}])
-def test_a_file_that_is_no_checkpoint_is_named(run: Path, content: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_a_file_that_is_not_a_checkpoint(run: Path, content: Any, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save(content, run / "checkpoints" / "last.ckpt")
-    assert "last.ckpt is no checkpoint of a Lightning run" in refused([f"--run={run}"], capsys)
+    assert re.search("last.ckpt: .*checkpoint of a Lightning run", refused([f"--run={run}"], capsys))
 
 
 # The arguments of fit
 
 
-def test_all_that_would_end_training_earlier_or_later_is_reset(run: Path) -> None:
+def test_resets_other_limits(run: Path) -> None:
     words = refit_arguments([f"--run={run}", "--trainer.max_epochs=3", "--seed_everything", "1"])
     assert words[:2] == ["fit", f"--config={run / 'config.yaml'}"]
     assert set(words[2:-3]) == {
@@ -169,16 +169,14 @@ def test_all_that_would_end_training_earlier_or_later_is_reset(run: Path) -> Non
 @pytest.mark.parametrize(
     "data", [None, {"class_path": "mine.Data"}, {"class_path": "mine.Data", "init_args": {"n": 1}}]
 )
-def test_data_that_take_no_val_size_are_refused_by_name(
-    run: Path, data: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refuses_data_without_val_size(run: Path, data: Any, capsys: pytest.CaptureFixture[str]) -> None:
     write(run, CONFIG | {"data": data})
     said = refused([f"--run={run}"], capsys)
     name = "null" if data is None else r"mine\.Data"
-    assert re.search(rf"data is {name}, .*an argument val_size that may be 0, or run fit by hand", said)
+    assert re.search(rf"data is {name}, .*val_size", said)
 
 
-def test_data_of_the_users_own_with_a_val_size_are_taken(run: Path) -> None:
+def test_accepts_own_data_with_val_size(run: Path) -> None:
     write(run, CONFIG | {"data": {"class_path": "mine.Data", "init_args": {"val_size": 5}}})
     assert "--trainer.max_epochs=7" in refit_arguments([f"--run={run}"])
 
@@ -189,38 +187,35 @@ PLATEAU = {
 }
 
 
-def test_a_scheduler_of_a_validation_figure_is_refused_by_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_scheduler_of_a_validation_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(run, CONFIG | {"model": {"class_path": "M", "init_args": {"lr_scheduler": PLATEAU}}})
     said = refused([f"--run={run}"], capsys)
-    assert "model.lr_scheduler has lightning.pytorch.cli.ReduceLROnPlateau, which watches val/adv_error" in said
-    assert "with --model.lr_scheduler, or run fit by hand" in said
+    assert re.search("model.lr_scheduler .*ReduceLROnPlateau.*val/adv_error.*--model.lr_scheduler", said)
     assert "--model.lr_scheduler=null" in refit_arguments([f"--run={run}", "--model.lr_scheduler=null"])
     assert refit_arguments([f"--run={run}", "--model.init_args.lr_scheduler", "null"])
 
 
-def test_a_scheduler_of_a_training_figure_is_taken(run: Path) -> None:
+def test_accepts_a_scheduler_of_a_training_figure(run: Path) -> None:
     scheduler = PLATEAU | {"init_args": {"monitor": "train/loss_epoch"}}
     write(run, CONFIG | {"model": {"class_path": "M", "init_args": {"lr_scheduler": scheduler}}})
     assert refit_arguments([f"--run={run}"])
 
 
-def test_a_callback_of_a_validation_figure_is_refused_by_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_a_callback_of_a_validation_figure(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stopping = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
     write(run, CONFIG | {"trainer": {"callbacks": [{"class_path": "Timer"}, stopping]}})
-    assert "trainer.callbacks has EarlyStopping, which watches val/loss" in refused([f"--run={run}"], capsys)
+    assert re.search("trainer.callbacks .*EarlyStopping.*val/loss", refused([f"--run={run}"], capsys))
     assert refit_arguments([f"--run={run}", "--trainer.callbacks=null"])
 
 
-def test_a_folder_of_validation_pictures_is_refused(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_refuses_a_folder_of_validation_images(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pictures" / "val").mkdir(parents=True)
     (tmp_path / "merged").mkdir()
     arguments = {"root": str(tmp_path / "pictures"), "val_size": 0}
     write(run, CONFIG | {"data": {"class_path": "adv_lightning.data.ImageFolderDataModule", "init_args": arguments}})
     said = refused([f"--run={run}"], capsys)
-    assert f"{tmp_path / 'pictures' / 'val'} holds validation pictures" in said
-    assert "name it with --data.root" in said
+    assert f"{tmp_path / 'pictures' / 'val'} " in said
+    assert "--data.root" in said
     assert refit_arguments([f"--run={run}", f"--data.root={tmp_path / 'merged'}"])[-1].endswith("merged")
     (tmp_path / "pictures" / "val").rmdir()
     assert refit_arguments([f"--run={run}"])
@@ -240,20 +235,16 @@ def test_a_folder_of_validation_pictures_is_refused(
         "lightning_logs/version_7",
     ],
 )
-def test_a_place_that_is_no_run_names_the_nearest(
+def test_names_the_nearest_run(
     run: Path, place: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parents[1])
     said = refused(["--run", place], capsys)
-    assert said == (
-        f"error: --run {place}: there is no config.yaml in it; give the folder of a run, such as "
-        f"{Path('lightning_logs', 'version_0')}\n"
-    )
+    assert said.startswith(f"error: --run {place}: ")
+    assert said.endswith(f"config.yaml. Give the folder of a run, such as {Path('lightning_logs', 'version_0')}\n")
 
 
-def test_of_many_runs_the_newest_are_named_and_folders_of_tests_are_not(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_names_the_newest_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = run.with_name("version_2")
     other.mkdir()
     write(other, CONFIG)
@@ -262,7 +253,7 @@ def test_of_many_runs_the_newest_are_named_and_folders_of_tests_are_not(
 
 
 @pytest.mark.parametrize("text", ["a: [", "- a", ""])
-def test_a_configuration_that_is_none_is_named(run: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_an_unreadable_config(run: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     (run / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(SystemExit):
         refit_arguments([f"--run={run}"])

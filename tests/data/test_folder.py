@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ COLOURS = {"ant": (250, 0, 0), "bee": (0, 240, 0), "cat": (0, 0, 230)}
 
 
 def fill(root: Path, part: str, number: int, names: tuple[str, ...] = tuple(COLOURS)) -> None:
-    """Pictures of one colour a class, wide ones and tall ones, the last as a grey-scale file."""
+    """Pictures of one colour per class, some wide and some tall."""
     for name in names:
         folder = root / part / name
         folder.mkdir(parents=True)
@@ -26,14 +28,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_shapes_and_names_are_known_before_a_picture_is_read(root: Path) -> None:
+def test_shapes_and_names_need_no_picture(root: Path) -> None:
     for file in root.glob("train/*/*"):
         file.write_bytes(b"not a picture")
     module = ImageFolderDataModule(root=str(root), image_size=8)
     assert (module.num_classes, module.class_names, module.input_shape) == (3, list(COLOURS), (3, 8, 8))
 
 
-def test_pictures_come_with_the_class_of_their_folder(root: Path) -> None:
+def test_labels_are_the_folders(root: Path) -> None:
     module = ImageFolderDataModule(root=str(root), image_size=8, val_size=3)
     module.setup("fit")
     module.setup("test")
@@ -48,13 +50,12 @@ def test_pictures_come_with_the_class_of_their_folder(root: Path) -> None:
         assert torch.equal(data.images, colours[data.labels][:, :, None, None].expand(-1, -1, 8, 8))
 
 
-def test_the_crop_is_of_the_centre(tmp_path: Path) -> None:
-    for part in ("train", "test"):
-        for name in ("a", "b"):
-            (tmp_path / part / name).mkdir(parents=True)
-            picture = Image.new("L", (16, 8), 9)  # grey, twice as wide as high: 8 centre columns are kept
-            picture.paste(77, (4, 0, 12, 8))
-            picture.save(tmp_path / part / name / "0.png")
+def test_crops_the_centre(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        picture = Image.new("L", (16, 8), 9)  # grey, twice as wide as high: the 8 centre columns are kept
+        picture.paste(77, (4, 0, 12, 8))
+        picture.save(tmp_path / "train" / name / "0.png")
     module = ImageFolderDataModule(root=str(tmp_path), image_size=8)
     module.setup("fit")
     assert module.train_set is not None
@@ -68,11 +69,11 @@ def test_a_folder_val_is_the_validation_set(root: Path) -> None:
     assert module.train_set is not None
     assert module.val_set is not None
     assert (len(module.train_set), len(module.val_set)) == (15, 3)
-    with pytest.raises(ValueError, match="val_size=2 would split"):
+    with pytest.raises(ValueError, match=rf"val_size=2.*{root}/val"):
         ImageFolderDataModule(root=str(root), val_size=2)
 
 
-def test_a_part_that_lacks_a_class_keeps_the_labels_of_train(tmp_path: Path) -> None:
+def test_a_part_without_a_class_keeps_the_labels(tmp_path: Path) -> None:
     fill(tmp_path, "train", 2)
     fill(tmp_path, "test", 2, names=("bee", "cat"))
     module = ImageFolderDataModule(root=str(tmp_path), image_size=8)
@@ -81,15 +82,15 @@ def test_a_part_that_lacks_a_class_keeps_the_labels_of_train(tmp_path: Path) -> 
     assert module.test_set.labels.tolist() == [1, 1, 2, 2]
 
 
-def test_a_class_that_train_lacks_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_class_that_train_does_not_have(tmp_path: Path) -> None:
     fill(tmp_path, "train", 2, names=("ant", "bee"))
     fill(tmp_path, "test", 2)
     module = ImageFolderDataModule(root=str(tmp_path), image_size=8)
-    with pytest.raises(ValueError, match=r"test has folders that .*train lacks: cat\."):
+    with pytest.raises(ValueError, match=r"test has .*train .*: cat\."):
         module.setup("test")
 
 
-def test_training_works_without_a_test_folder(tmp_path: Path) -> None:
+def test_training_needs_no_test_folder(tmp_path: Path) -> None:
     fill(tmp_path, "train", 2)
     module = ImageFolderDataModule(root=str(tmp_path), image_size=8)
     module.setup("fit")
@@ -98,25 +99,22 @@ def test_training_works_without_a_test_folder(tmp_path: Path) -> None:
         module.setup("test")
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_refuses_missing_and_empty_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"no pictures in {tmp_path}/train: .*Set root"):
         ImageFolderDataModule(root=str(tmp_path))
-
-
-def test_folders_without_pictures_are_an_empty_set(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / "train" / name).mkdir(parents=True)
-    with pytest.raises(ValueError, match="ImageFolderDataModule, training set: the set is empty"):
+    with pytest.raises(ValueError, match=r"ImageFolderDataModule, training set: .*empty"):
         ImageFolderDataModule(root=str(tmp_path)).setup("fit")
 
 
-def test_a_file_that_is_no_picture_is_named(root: Path) -> None:
+def test_refuses_a_file_that_is_not_a_picture(root: Path) -> None:
     (root / "train" / "bee" / "2.png").write_bytes(b"not a picture")
     with pytest.raises(ValueError, match=r"cannot read .*bee/2\.png"):
         ImageFolderDataModule(root=str(root)).setup("fit")
 
 
-def test_augmented_training_pictures_keep_their_shape(root: Path) -> None:
+def test_augments(root: Path) -> None:
     module = ImageFolderDataModule(root=str(root), image_size=16, augment=True)
     module.setup("fit")
     x, _ = next(iter(module.train_dataloader()))
@@ -127,7 +125,7 @@ def test_augmented_training_pictures_keep_their_shape(root: Path) -> None:
     assert not (x == 0).all(1)[:, 2:-2, 2:-2].any()
 
 
-@pytest.mark.parametrize("size", [0, -1])
-def test_image_size_must_be_positive(size: int, root: Path) -> None:
-    with pytest.raises(ValueError, match="image_size must be 1 or more"):
-        ImageFolderDataModule(root=str(root), image_size=size)
+def test_refuses_an_image_size_below_1(root: Path) -> None:
+    for size in (0, -1):
+        with pytest.raises(ValueError, match=f"image_size.*{size}"):
+            ImageFolderDataModule(root=str(root), image_size=size)

@@ -1,15 +1,19 @@
-from collections.abc import Callable, Sequence
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 from adv_lightning.data import BatchLoader, DigitsDataModule, ShardedSampler, TensorImages
+from tests.data.recorder import Recorder
+from tests.support.helpers import quiet_trainer
 
 
 class Counted(TensorImages):
@@ -38,7 +42,7 @@ def labels(loader: BatchLoader) -> list[list[int]]:
     return [y.tolist() for _, y in loader]
 
 
-def test_it_gives_what_a_plain_loader_gives() -> None:
+def test_gives_what_a_plain_loader_gives() -> None:
     data = Counted()
     ours = list(BatchLoader(data, batch_size=4, sampler=ShardedSampler(data)))
     plain = list(DataLoader(TensorDataset(data.images / 255, data.labels), batch_size=4))
@@ -48,26 +52,26 @@ def test_it_gives_what_a_plain_loader_gives() -> None:
         assert torch.equal(y, expected_y)
 
 
-def test_drop_last_and_collate_fn_mean_what_they_mean_in_torch() -> None:
+def test_drop_last_and_collate_fn() -> None:
     loader = BatchLoader(Counted(), batch_size=4, drop_last=True, collate_fn=lambda batch: batch[1].sum())
     assert [int(total) for total in loader] == [0 + 1 + 2 + 3, 4 + 5 + 6 + 7]
 
 
-def test_the_global_random_state_is_untouched() -> None:
+def test_keeps_the_global_random_state() -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()
     list(make(Counted(transform=noise)))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_epoch_may_be_set_after_iter_as_lightning_does() -> None:
+def test_epoch_may_be_set_after_iter() -> None:  # as Lightning does
     loader = make(Counted())
     iterator = iter(loader)
     loader.sampler.set_epoch(3)  # type: ignore[attr-defined]
     assert [y.tolist() for _, y in iterator] == labels(make(Counted(), epoch=3))
 
 
-def test_resume_gives_the_rest_of_the_epoch_without_reading_the_used_batches() -> None:
+def test_resumes_without_reading_used_batches() -> None:
     whole = [(x.clone(), y) for x, y in make(Counted(transform=noise), epoch=2)]
     first = make(Counted(transform=noise), epoch=2)
     iterator = iter(first)
@@ -95,7 +99,7 @@ def test_a_state_of_another_epoch_skips_nothing() -> None:
     assert labels(loader) == labels(make(Counted(), epoch=3))
 
 
-def test_draws_are_a_function_of_seed_epoch_rank_and_batch() -> None:
+def test_draws_follow_seed_epoch_rank_and_batch() -> None:
     def draws(**options: Any) -> list[tuple[float, ...]]:
         data = Counted(transform=noise)
         loader = make(data, **options)
@@ -112,75 +116,54 @@ def test_draws_are_a_function_of_seed_epoch_rank_and_batch() -> None:
     assert len({round(batch[0], 4) for batch in again}) == 3
 
 
-@pytest.mark.parametrize(
-    ("options", "got"), [({"num_workers": 1}, "num_workers=1"), ({"batch_size": None}, "batch_size=None")]
-)
-def test_what_it_cannot_do_is_refused(options: dict[str, Any], got: str) -> None:
-    with pytest.raises(ValueError, match=got):
-        BatchLoader(Counted(), **options)
-
-
-def test_a_set_without_batches_is_refused() -> None:
-    with pytest.raises(TypeError, match="TensorDataset has none"):
+def test_refuses_bad_arguments() -> None:
+    for options, got in (({"num_workers": 1}, "num_workers=1"), ({"batch_size": None}, "batch_size=None")):
+        with pytest.raises(ValueError, match=got):
+            BatchLoader(Counted(), **options)
+    with pytest.raises(TypeError, match=r"__getitems__.*TensorDataset"):
         BatchLoader(TensorDataset(torch.zeros(3)))
+
+
+# Under Lightning
 
 
 class Noisy(DigitsDataModule):
     train_transform = staticmethod(noise)
 
 
-class Stop(Exception):
-    """Stands for a crash."""
+SAVES: dict[str, dict[str, Any]] = {
+    "steps": {"every_n_train_steps": 1},
+    "epochs": {"every_n_epochs": 1, "save_on_train_epoch_end": True},
+    # The mode, unused without a monitor, tells its state from that of "epochs".
+    "validations": {"every_n_epochs": 1, "save_on_train_epoch_end": False, "mode": "max"},
+}
 
 
-STEPS = {"every_n_train_steps": 1}
-EPOCHS = {"every_n_epochs": 1, "save_on_train_epoch_end": True}
-VALIDATIONS = {"every_n_epochs": 1, "save_on_train_epoch_end": False}
-
-
-# Six batches an epoch, or five where limited. Steps 5 and 10, or 6 and 12, end an epoch.
-@pytest.mark.parametrize(
-    ("limit", "crash", "when"),
-    [
-        *((limit, crash, STEPS) for limit in (5, 1.0) for crash in (3, 5, 6, 8, 10)),
-        *((5, crash, when) for crash in (5, 10) for when in (EPOCHS, VALIDATIONS)),
-        *((1.0, crash, when) for crash in (6, 12) for when in (EPOCHS, VALIDATIONS)),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Checkpoint directory .* is not empty:UserWarning")
-def test_a_resumed_fit_sees_the_batches_of_an_uninterrupted_one(
-    limit: float,
-    crash: int,
-    when: dict[str, Any],
-    recorder: Any,
-    make_trainer: Callable[..., Trainer],
-    tmp_path: Path,
-) -> None:
-    def fit(module: Any, name: str, **options: Any) -> None:
-        saver = ModelCheckpoint(tmp_path / name, "{step}", save_top_k=-1, **when)
-        trainer = make_trainer(max_epochs=3, limit_train_batches=limit, enable_checkpointing=True, callbacks=[saver])
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")  # the resumed run saves nothing
+@pytest.mark.parametrize(("limit", "per_epoch"), [(5, 5), (1.0, 6)])
+def test_resumed_fit_sees_the_remaining_batches(limit: float, per_epoch: int, tmp_path: Path) -> None:
+    def fit(**options: Any) -> list[tuple[int, int, Tensor, Tensor]]:
+        module, savers = Recorder(), options.pop("callbacks", [])
+        trainer = quiet_trainer(
+            max_epochs=3, limit_train_batches=limit, enable_checkpointing=bool(savers), callbacks=savers
+        )
         trainer.fit(module, datamodule=Noisy(batch_size=200, seed=7), **options)
+        return module.seen
 
-    class Crashing(recorder):  # type: ignore[misc]
-        def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-            if self.global_step == crash:
-                raise Stop
-
-    whole, before, after = recorder(64, 10), Crashing(64, 10), recorder(64, 10)
-    fit(whole, "whole")
-    with pytest.raises(Stop):
-        fit(before, "before")
-    fit(after, "before", ckpt_path=str(tmp_path / "before" / f"step={crash}.ckpt"), weights_only=True)
-    seen = before.seen + after.seen
-    assert [entry[:2] for entry in seen] == [entry[:2] for entry in whole.seen]
-    for (_, _, x, y), (_, _, expected_x, expected_y) in zip(seen, whole.seen, strict=True):
-        assert torch.equal(y, expected_y)
-        assert torch.equal(x, expected_x)
+    whole = fit(callbacks=[ModelCheckpoint(tmp_path / name, "{step}", save_top_k=-1, **s) for name, s in SAVES.items()])
+    assert len(whole) == 3 * per_epoch
+    places = [*product(["steps"], (3, 5, 6, 8, 10)), *product(["epochs", "validations"], (per_epoch, 2 * per_epoch))]
+    for name, step in places:
+        seen = fit(ckpt_path=str(tmp_path / name / f"step={step}.ckpt"), weights_only=True)
+        assert [entry[:2] for entry in seen] == [entry[:2] for entry in whole[step:]], (name, step)
+        for (_, _, x, y), (_, _, expected_x, expected_y) in zip(seen, whole[step:], strict=True):
+            assert torch.equal(y, expected_y)
+            assert torch.equal(x, expected_x)
 
 
-def test_overfit_batches_gives_the_same_batches_each_epoch(recorder: Any, make_trainer: Callable[..., Trainer]) -> None:
-    module = recorder(64, 10)
-    trainer = make_trainer(max_epochs=3, overfit_batches=2)
+def test_overfit_batches_repeats_the_batches() -> None:
+    module = Recorder()
+    trainer = quiet_trainer(max_epochs=3, overfit_batches=2)
     with pytest.warns(UserWarning, match="You requested to overfit"):
         trainer.fit(module, datamodule=DigitsDataModule(batch_size=50))
     assert isinstance(trainer.train_dataloader, BatchLoader)

@@ -130,7 +130,7 @@ def test_gradients_equal_two_plain_passes(
     assert any(g is not None and g.abs().max() > 0.01 for g in grads.values())
 
 
-def test_gradients_are_added_to_those_already_there() -> None:
+def test_gradients_accumulate() -> None:
     net, batch = mlp(), data()
     _, reference = expected(net, batch, 0.5)
     _, first = found(net, batch, 0.5)
@@ -140,7 +140,7 @@ def test_gradients_are_added_to_those_already_there() -> None:
     assert_close(grads_of(net), {name: 2 * g for name, g in reference.items() if g is not None})
 
 
-def test_the_parts_are_those_of_the_two_passes() -> None:
+def test_parts() -> None:
     net, (x, y) = mlp(), data()
     objective, _ = found(net, (x, y), 0.3)
     logits, adv_logits = net(x), net(FGSM(EPS)(net, x, y, loss_fn=F.cross_entropy))
@@ -159,7 +159,7 @@ def test_the_parts_are_those_of_the_two_passes() -> None:
 
 @alphas
 @pytest.mark.parametrize("replay", [True, False])
-def test_inputs_are_not_changed_in_place(alpha: float, replay: bool) -> None:
+def test_leaves_inputs_unchanged(alpha: float, replay: bool) -> None:
     net, (x, y) = mlp(), data()
     before = x.clone()
     found(net, (x, y), alpha, replay=replay)
@@ -169,7 +169,7 @@ def test_inputs_are_not_changed_in_place(alpha: float, replay: bool) -> None:
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_the_hook_of_a_parameter_fires_once_a_step(tied: bool) -> None:
+def test_parameter_hook_fires_once(tied: bool) -> None:
     net, batch = Tied() if tied else mlp(), data()
     _, reference = expected(net, batch, 0.5)
     calls: list[str] = []
@@ -182,7 +182,7 @@ def test_the_hook_of_a_parameter_fires_once_a_step(tied: bool) -> None:
     assert sorted(calls) == sorted([*reached, *(f"after {name}" for name in reached)])
 
 
-def test_a_hook_that_changes_the_gradient_changes_it_once() -> None:
+def test_parameter_hook_changes_gradient_once() -> None:
     net, batch = mlp(), data()
     _, reference = expected(net, batch, 0.5)
     net[0].weight.register_hook(lambda grad: 3 * grad)
@@ -213,7 +213,7 @@ def test_counts_of_passes(alpha: float, rule: Rule, kwargs: dict[str, object], p
     assert (counter.forward, counter.backward) == passes
 
 
-def test_without_a_rule_a_step_is_plain() -> None:
+def test_no_rule_is_plain() -> None:
     net, (x, y) = mlp(), data()
     counter = Counter(net[0])
     objective = adversarial_objective(net, x, y, loss_fn=F.cross_entropy, sites=[InputSite()], alpha=0.5)
@@ -223,7 +223,7 @@ def test_without_a_rule_a_step_is_plain() -> None:
     assert (objective.adversarial, objective.adversarial_logits) == (None, None)
 
 
-def test_with_alpha_0_there_is_no_gradient_of_the_clean_loss() -> None:
+def test_alpha_0_has_no_clean_gradient() -> None:
     net, batch = mlp(), data()
     objective, grads = found(net, batch, 0.0)
     assert objective.clean is None
@@ -233,7 +233,7 @@ def test_with_alpha_0_there_is_no_gradient_of_the_clean_loss() -> None:
     assert_close(grads, grads_of(net), 0)
 
 
-def test_an_input_without_gradient_is_refused() -> None:
+def test_refuses_input_without_gradient() -> None:
     class Rounds(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -242,7 +242,7 @@ def test_an_input_without_gradient_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.linear(x.detach().float())
 
-    with pytest.raises(ValueError, match="does not depend on the perturbed value differentiably"):
+    with pytest.raises(ValueError, match=r"gradient|differentiabl"):
         found(Rounds(), data(), 0.5)
     with pytest.raises(ValueError, match=r"torch\.uint8"):
         found(nn.Sequential(nn.Flatten()), (torch.zeros(2, 3, dtype=torch.uint8), torch.zeros(2).long()), 0.5)
@@ -258,7 +258,7 @@ def dropout_net() -> nn.Sequential:
     ).double()  # fmt: skip
 
 
-def test_fresh_masks_are_those_of_two_passes_in_turn() -> None:
+def test_fresh_masks() -> None:
     net, batch = dropout_net(), data()
     torch.manual_seed(11)
     total, reference = expected(net, batch, 0.3)
@@ -268,7 +268,7 @@ def test_fresh_masks_are_those_of_two_passes_in_turn() -> None:
     assert objective.total.item() == pytest.approx(total.item(), abs=1e-14)
 
 
-def test_shared_masks_are_those_of_the_clean_pass() -> None:
+def test_shared_masks() -> None:
     net, (x, y) = dropout_net(), data()
     torch.manual_seed(11)
     start = torch.get_rng_state()
@@ -285,7 +285,7 @@ def test_shared_masks_are_those_of_the_clean_pass() -> None:
     assert (grads["1.weight"] - fresh["1.weight"]).abs().max() > 1e-3
 
 
-def test_crafting_in_eval_mode_takes_the_gradient_without_dropout() -> None:
+def test_eval_crafting_has_no_dropout() -> None:
     net, (x, y) = dropout_net(), data()
     net[3].eval()
     seen: list[Tensor] = []
@@ -313,7 +313,7 @@ def norm_net() -> nn.Sequential:
 
 @pytest.mark.parametrize("crafting", ["train", "eval"])
 @pytest.mark.parametrize("statistics", ["both", "clean"])
-def test_running_statistics_are_updated_by_the_passes_named(crafting: str, statistics: str) -> None:
+def test_running_statistics(crafting: str, statistics: str) -> None:
     net, (x, y) = norm_net(), data()
     twin = copy.deepcopy(net)
     twin(x)
@@ -330,14 +330,14 @@ def test_running_statistics_are_updated_by_the_passes_named(crafting: str, stati
 @pytest.mark.parametrize("statistics", ["both", "clean"])
 @pytest.mark.parametrize("crafting", ["train", "eval"])
 @pytest.mark.parametrize("rule", [FGSM(EPS), Shift()], ids=["FGSM", "shift"])
-def test_with_alpha_0_running_statistics_are_updated_too(statistics: str, crafting: str, rule: Rule) -> None:
+def test_running_statistics_with_alpha_0(statistics: str, crafting: str, rule: Rule) -> None:
     net = norm_net()
     found(net, data(), 0.0, rule, passes=Passes(crafting=crafting, statistics=statistics))  # type: ignore[arg-type]
     assert net[1].num_batches_tracked > 0
 
 
 @pytest.mark.parametrize("statistics", ["both", "clean"])
-def test_gradients_with_batch_norm(statistics: str) -> None:
+def test_batch_norm_gradients(statistics: str) -> None:
     net, batch = norm_net(), data()
     _, reference = expected(copy.deepcopy(net), batch, 0.5)
     _, grads = found(net, batch, 0.5, passes=Passes(statistics=statistics))  # type: ignore[arg-type]
@@ -345,15 +345,15 @@ def test_gradients_with_batch_norm(statistics: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["crafting", "masks", "statistics"])
-def test_refuses_an_unknown_word(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}='sometimes': give one of"):
+def test_refuses_unknown_passes(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}='sometimes'"):
         Passes(**{name: "sometimes"})  # type: ignore[arg-type]
 
 
 # eps = 0
 
 
-def test_eps_0_is_plain_training_bit_for_bit() -> None:
+def test_eps_0_is_plain_training() -> None:
     loader = batches(6, dtype=torch.float32)
     weights = []
     for attack in (None, FGSM(0.0)):
@@ -368,7 +368,7 @@ def test_eps_0_is_plain_training_bit_for_bit() -> None:
 
 
 @pytest.mark.parametrize("replay", [True, False])
-def test_a_scale_is_divided_out(replay: bool) -> None:
+def test_scale_is_divided_out(replay: bool) -> None:
     net, batch = mlp(), data()
     scale = torch.tensor(65536.0)
     for rule in (FGSM(EPS), Gradient()):
@@ -405,7 +405,7 @@ class HalfNet(nn.Module):
         return Half.apply(self.linear(x))
 
 
-def test_a_scale_saves_small_gradients_from_underflow() -> None:
+def test_scale_prevents_underflow() -> None:
     net = HalfNet()
     x = torch.randn(8, 6)
     with torch.no_grad():
@@ -421,7 +421,7 @@ def test_a_scale_saves_small_gradients_from_underflow() -> None:
     assert torch.equal(net.seen[-1][moved], own[moved])
 
 
-def test_where_the_scale_overflows_nothing_is_perturbed_and_the_step_is_not_finite() -> None:
+def test_overflow_perturbs_nothing() -> None:
     net = HalfNet()
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(16, 6, generator=generator), torch.arange(16) % 3
@@ -440,7 +440,7 @@ def test_where_the_scale_overflows_nothing_is_perturbed_and_the_step_is_not_fini
 # Sites of one's own
 
 
-def test_a_site_without_contexts_says_what_to_define() -> None:
+def test_incomplete_site_says_what_to_define() -> None:
     site = PerturbationSite(FGSM(0.1))
     with pytest.raises(NotImplementedError, match=r"define recorded\(x\)"), site.recorded(torch.zeros(1)):
         pass

@@ -103,7 +103,7 @@ def test_fgsm_at_a_layer_and_at_the_input(
 
 
 @pytest.mark.parametrize("relative", [True, False])
-def test_several_layers_follow_one_linearisation_at_the_clean_point(relative: bool) -> None:
+def test_layers_share_one_linearisation(relative: bool) -> None:
     net, batch = linear(6, 5, 7, 4, 3), data()
     sites = [InputSite(FGSM(1.0)), *(LayerSite(net[i], str(i), FGSM(0.5), relative=relative) for i in range(3))]
     counter = Counter(net[3])
@@ -117,7 +117,7 @@ def test_several_layers_follow_one_linearisation_at_the_clean_point(relative: bo
 
 
 @pytest.mark.parametrize("with_input", [True, False])
-def test_a_rotation_turns_the_live_output_by_its_angle(with_input: bool) -> None:
+def test_rotation_turns_the_live_output(with_input: bool) -> None:
     net, batch = linear(6, 5, 3), data()
     lives: list[Tensor] = []
     seen: list[Tensor] = []
@@ -139,7 +139,7 @@ def test_a_rotation_turns_the_live_output_by_its_angle(with_input: bool) -> None
     torch.testing.assert_close(turned, expected, rtol=0, atol=1e-12)
 
 
-def test_a_relative_perturbation_scales_with_each_example() -> None:
+def test_relative_to_each_example() -> None:
     site = LayerSite(nn.Identity(), "it", FGSM(0.1), relative=True)
     h = torch.randn(4, 2, 3, 3, dtype=torch.float64) * torch.tensor([1.0, 100.0, 1e-6, 0.0]).view(4, 1, 1, 1)
     with site.perturbed(h, torch.randn(4, 2, 3, 3)):
@@ -154,7 +154,7 @@ def test_a_relative_perturbation_scales_with_each_example() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_a_relative_perturbation_does_not_overflow_in_half_precision(dtype: torch.dtype) -> None:
+def test_relative_in_half_precision(dtype: torch.dtype) -> None:
     site = LayerSite(nn.Identity(), "it", FGSM(0.5), relative=True)
     h = torch.full((2, 8), 1000.0, dtype=dtype)
     with site.perturbed(h, torch.ones(2, 8)):
@@ -164,7 +164,7 @@ def test_a_relative_perturbation_does_not_overflow_in_half_precision(dtype: torc
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_layer_above_may_work_in_place(frozen: bool) -> None:
+def test_inplace_layer_above(frozen: bool) -> None:
     def build(inplace: bool) -> nn.Sequential:
         torch.manual_seed(5)
         net = nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=inplace), nn.Linear(5, 3)).double()
@@ -179,7 +179,7 @@ def test_a_layer_above_may_work_in_place(frozen: bool) -> None:
     assert_equal(results[0], results[1])
 
 
-def test_above_frozen_layers_the_rest_is_trained_as_with_them() -> None:
+def test_frozen_layer_below() -> None:
     net, batch = linear(6, 5, 3), data()
     expected = closed_form(net, batch, 0.5, [0.0, 0.2])
     net[0].requires_grad_(False)
@@ -236,9 +236,7 @@ def smooth() -> nn.Sequential:
 @pytest.mark.parametrize("crafting", ["train", "eval"])
 @pytest.mark.parametrize("at", [0, 3], ids=["input", "hidden"])
 @pytest.mark.parametrize("build", RULES, ids=["scaled", "gradient", "rotation"])
-def test_training_goes_through_a_differentiable_perturbation(
-    alpha: float, crafting: str, at: int, build: Callable[[bool], Rule]
-) -> None:
+def test_differentiable_perturbation(alpha: float, crafting: str, at: int, build: Callable[[bool], Rule]) -> None:
     net, batch = smooth(), data()
     rule = build(True)
     site = InputSite(rule) if at == 0 else LayerSite(net[at - 1], "it", rule)
@@ -299,18 +297,18 @@ class NoGrad(Twice):
 @pytest.mark.parametrize(
     ("net", "expected"),
     [
-        (Twice(), r"layer 'it' runs more than once"),
-        (Gives(lambda h: (h, h)), r"layer 'it' gives a tuple; only one floating-point tensor"),
-        (Gives(lambda h: h.argmax(1)), r"layer 'it' gives a torch\.int64 tensor"),
-        (Gives(lambda h: h.t()), r"layer 'it' gives a tensor of shape \[6, 8\] for a batch of 8"),
-        (Gives(lambda h: h.sum()), r"layer 'it' gives a tensor of shape \[\] for a batch of 8"),
-        (Checkpointed(False), r"layer 'it' runs under torch\.utils\.checkpoint"),
-        (Checkpointed(True), r"layer 'it' runs under torch\.utils\.checkpoint"),
-        (NoGrad(), r"layer 'it' runs under .* or under torch\.no_grad"),
+        (Twice(), r"'it'.*once"),
+        (Gives(lambda h: (h, h)), r"'it'.*tuple"),
+        (Gives(lambda h: h.argmax(1)), r"'it'.*torch\.int64"),
+        (Gives(lambda h: h.t()), r"'it'.*\[6, 8\].* 8"),
+        (Gives(lambda h: h.sum()), r"'it'.*\[\].* 8"),
+        (Checkpointed(False), r"'it'.*torch\.utils\.checkpoint"),
+        (Checkpointed(True), r"'it'.*torch\.utils\.checkpoint"),
+        (NoGrad(), r"'it'.*torch\.no_grad"),
     ],
 )
 @pytest.mark.parametrize("rule", [FGSM(0.1), FGSM(0.1, bounds=(0, 1))], ids=["FGSM", "clipped"])
-def test_refuses_an_output_that_is_not_one_place(net: nn.Module, expected: str, rule: Rule) -> None:
+def test_refuses_ambiguous_output(net: nn.Module, expected: str, rule: Rule) -> None:
     site = LayerSite(net.layer, "it", rule)
     x, y = data()
     with pytest.raises(ValueError, match=expected):
@@ -318,7 +316,7 @@ def test_refuses_an_output_that_is_not_one_place(net: nn.Module, expected: str, 
     assert not net.layer._forward_hooks
 
 
-def test_a_layer_around_a_checkpoint_may_be_perturbed() -> None:
+def test_layer_around_a_checkpoint() -> None:
     def build(checkpointed: bool) -> nn.Sequential:
         torch.manual_seed(2)
         inner: nn.Module = Checkpointed(False)
@@ -332,7 +330,7 @@ def test_a_layer_around_a_checkpoint_may_be_perturbed() -> None:
     assert_equal(checkpointed, plain, 0)
 
 
-def test_a_layer_that_the_pass_does_not_reach_is_named() -> None:
+def test_names_an_unreached_layer() -> None:
     site = LayerSite(nn.Linear(1, 1), "aside", FGSM(0.1))
-    with pytest.raises(RuntimeError, match="never reached the perturbation site layer 'aside'"):
+    with pytest.raises(RuntimeError, match="'aside'"):
         adversarial_objective(linear(6, 3), *data(), loss_fn=F.cross_entropy, sites=[site], alpha=0.5)

@@ -12,7 +12,7 @@ from adv_lightning.metrics import ErrorRate, MistakeConfidence
 
 
 def draw(n: int = 101, classes: int = 4, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities, predicted classes and targets, of which about a third are predicted rightly."""
+    """Probabilities, predicted classes and targets; about a third of the predictions are right."""
     generator = torch.Generator().manual_seed(seed)
     probabilities = (3 * torch.randn(n, classes, generator=generator)).softmax(1)
     y = torch.randint(classes, (n,), generator=generator)
@@ -24,20 +24,20 @@ def by_numpy(probabilities: Tensor, predicted: Tensor, y: Tensor) -> tuple[float
     return float(np.mean(k != t)), float(np.mean(p.max(1)[k != t]))
 
 
-@pytest.mark.parametrize("sizes", [[101], [1] * 101, [50, 0, 51], [0, 7, 94, 0], [100, 1]])
-def test_equal_numpy_under_any_batching(sizes: list[int]) -> None:
+def test_equal_numpy_in_any_batches() -> None:
     data = draw()
-    error, confidence = ErrorRate(), MistakeConfidence()
-    for probabilities, predicted, y in zip(*(part.split(sizes) for part in data), strict=True):
-        error.update(predicted, y)
-        confidence.update(probabilities, predicted, y)
     expected_error, expected_confidence = by_numpy(*data)
     assert 0.3 < expected_error < 0.9
-    assert error.compute().item() == np.float32(expected_error)
-    assert confidence.compute().item() == pytest.approx(expected_confidence, abs=2**-23)
+    for sizes in ([101], [1] * 101, [50, 0, 51], [0, 7, 94, 0], [100, 1]):
+        error, confidence = ErrorRate(), MistakeConfidence()
+        for probabilities, predicted, y in zip(*(part.split(sizes) for part in data), strict=True):
+            error.update(predicted, y)
+            confidence.update(probabilities, predicted, y)
+        assert error.compute().item() == np.float32(expected_error)
+        assert confidence.compute().item() == pytest.approx(expected_confidence, abs=2**-23)
 
 
-def test_the_sum_does_not_depend_on_the_order() -> None:
+def test_order_does_not_matter() -> None:
     data = draw(1000)
     values = set()
     for seed in range(5):
@@ -49,8 +49,8 @@ def test_the_sum_does_not_depend_on_the_order() -> None:
     assert len(values) == 1
 
 
-def test_a_large_sum_loses_nothing() -> None:
-    # Float32 counts stop at 2 ** 24, and its sums round long before.
+def test_large_sums_are_exact() -> None:
+    # In float32, counts stop at 2 ** 24 and sums round long before.
     confidence, n = MistakeConfidence(), 100_000
     probabilities, wrong = torch.tensor([[0.75, 0.25]]).repeat(n, 1), torch.zeros(n, dtype=torch.int64)
     for _ in range(200):
@@ -59,22 +59,22 @@ def test_a_large_sum_loses_nothing() -> None:
     assert confidence.compute() == 0.75
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_probabilities_of_any_precision(dtype: torch.dtype) -> None:
+def test_any_precision() -> None:
     probabilities, predicted, y = draw()
-    confidence = MistakeConfidence()
-    confidence.update(probabilities.to(dtype), predicted, y)
-    _, expected = by_numpy(probabilities.to(dtype), predicted, y)
-    assert confidence.compute().item() == pytest.approx(expected, abs=2**-22)
+    for dtype in (torch.float64, torch.bfloat16, torch.float16):
+        confidence = MistakeConfidence()
+        confidence.update(probabilities.to(dtype), predicted, y)
+        _, expected = by_numpy(probabilities.to(dtype), predicted, y)
+        assert confidence.compute().item() == pytest.approx(expected, abs=2**-22)
 
 
-def test_the_confidence_is_the_largest_probability_whatever_was_predicted() -> None:
-    confidence = MistakeConfidence()
+def test_confidence_is_the_largest_probability() -> None:
+    confidence = MistakeConfidence()  # whatever was predicted
     confidence.update(torch.tensor([[0.2, 0.8], [0.9, 0.1]]), torch.tensor([0, 0]), torch.tensor([1, 0]))
     assert confidence.compute().item() == pytest.approx(0.8)
 
 
-def test_without_a_mistake_there_is_no_confidence() -> None:
+def test_without_a_mistake() -> None:
     error, confidence = ErrorRate(), MistakeConfidence()
     y = torch.tensor([0, 1])
     error.update(y, y)
@@ -83,7 +83,7 @@ def test_without_a_mistake_there_is_no_confidence() -> None:
     assert math.isnan(confidence.compute())
 
 
-def test_after_empty_updates_the_rate_is_not_a_number() -> None:
+def test_without_examples() -> None:
     error, confidence, none = ErrorRate(), MistakeConfidence(), torch.empty(0, dtype=torch.int64)
     error.update(none, none)
     confidence.update(torch.empty(0, 3), none, none)

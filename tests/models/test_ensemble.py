@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,16 +18,17 @@ def data() -> tuple[Tensor, Tensor]:
     return torch.randn(8, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64), torch.arange(8) % 3
 
 
-@pytest.mark.parametrize("number", [1, 3, 12])
-def test_its_softmax_is_the_mean_probability(number: int) -> None:
-    nets, (x, _) = members(number), data()
-    mean = torch.stack([net(x).softmax(1) for net in nets]).mean(0)
-    logits = Ensemble(nets)(x)
-    torch.testing.assert_close(logits.softmax(1), mean, rtol=0, atol=1e-12)
-    torch.testing.assert_close(logits.exp(), mean, rtol=0, atol=1e-12)
+def test_softmax_is_the_mean_probability() -> None:
+    x, _ = data()
+    for number in (1, 3, 12):
+        nets = members(number)
+        mean = torch.stack([net(x).softmax(1) for net in nets]).mean(0)
+        logits = Ensemble(nets)(x)
+        torch.testing.assert_close(logits.softmax(1), mean, rtol=0, atol=1e-12)
+        torch.testing.assert_close(logits.exp(), mean, rtol=0, atol=1e-12)
 
 
-def test_stays_finite_where_members_are_sure_of_different_classes() -> None:
+def test_finite_if_members_are_sure_of_different_classes() -> None:
     nets = members(2)
     for net in nets:
         net[2].weight.data.mul_(1e6)
@@ -36,7 +39,7 @@ def test_stays_finite_where_members_are_sure_of_different_classes() -> None:
     assert torch.autograd.grad(loss, x)[0].isfinite().all()
 
 
-def test_an_attack_on_it_climbs_the_loss_of_the_mean() -> None:
+def test_attacks_on_it_and_on_a_member() -> None:
     nets, (x, y) = members(), data()
     ensemble = Ensemble(nets).eval()
     leaf = x.clone().requires_grad_()
@@ -48,10 +51,10 @@ def test_an_attack_on_it_climbs_the_loss_of_the_mean() -> None:
         one = FGSM(0.1)(ensemble.members[i], x, y, loss_fn=F.cross_entropy)
         assert torch.equal(one, FGSM(0.1)(nets[i], x, y, loss_fn=F.cross_entropy))
         assert not torch.equal(one, whole)
-    assert F.cross_entropy(ensemble(whole), y) > F.cross_entropy(ensemble(one), y)
+        assert F.cross_entropy(ensemble(whole), y) > F.cross_entropy(ensemble(one), y)
 
 
-def test_members_follow_its_mode() -> None:
+def test_mode() -> None:
     nets = [MaxoutMLP(3, (1, 2, 2), units=4) for _ in range(2)]
     ensemble = Ensemble([nets[0].eval(), nets[1].train()])
     assert all(module.training for module in ensemble.modules())
@@ -66,14 +69,14 @@ def test_runs_every_member_once() -> None:
     assert [counter.forward for counter in counters] == [1, 1, 1]
 
 
-def test_its_state_holds_the_members() -> None:
+def test_state_dict() -> None:
     first, second = Ensemble(members()), Ensemble([mlp(seed=7) for _ in range(3)])
     second.load_state_dict(first.state_dict())
     assert torch.equal(first(data()[0]), second(data()[0]))
 
 
-def test_refuses_no_members_and_members_of_other_classes() -> None:
-    with pytest.raises(ValueError, match="Ensemble: members is empty"):
+def test_refuses_no_members_and_different_classes() -> None:
+    with pytest.raises(ValueError, match=r"members.*at least one"):
         Ensemble([])
-    with pytest.raises(ValueError, match=r"members must have the same classes, got logits of \[\[8, 3\], \[8, 4\]\]"):
+    with pytest.raises(ValueError, match=r"same classes.*\[\[8, 3\], \[8, 4\]\]"):
         Ensemble([mlp(), mlp(classes=4)])(data()[0])

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -13,7 +15,7 @@ def test_zero_init_predicts_uniformly() -> None:
     assert torch.equal(LogisticLoss().probabilities(logits), torch.full((5, 2), 0.5))
 
 
-def test_other_init_does_not() -> None:
+def test_random_init_does_not() -> None:
     logits = SoftmaxRegression(zero_init=False)(torch.rand(5, 1, 28, 28))
     assert logits.shape == (5, 10)
     assert logits.std() > 0
@@ -30,7 +32,7 @@ def test_is_affine_in_the_pixels() -> None:
     torch.testing.assert_close(single(x), expected.unsqueeze(1))
 
 
-def test_logistic_is_the_softmax_of_two_classes_whose_weights_are_opposite() -> None:
+def test_logistic_is_a_softmax_of_opposite_weights() -> None:
     single, double = LogisticRegression(2, (1, 3, 3), zero_init=False), SoftmaxRegression(2, (1, 3, 3))
     with torch.no_grad():
         for one, two in zip(single.parameters(), double.parameters(), strict=True):
@@ -43,13 +45,9 @@ def test_logistic_is_the_softmax_of_two_classes_whose_weights_are_opposite() -> 
     torch.testing.assert_close(probabilities, double(x).softmax(1), rtol=1e-14, atol=0)
 
 
-def test_refuses_no_classes() -> None:
-    with pytest.raises(ValueError, match="SoftmaxRegression: num_classes must be at least 1, got 0"):
+def test_refuses_other_numbers_of_classes() -> None:
+    with pytest.raises(ValueError, match=r"SoftmaxRegression: num_classes.*1.*0"):
         SoftmaxRegression(0)
-
-
-@pytest.mark.parametrize("num_classes", [1, 10])
-def test_logistic_refuses_other_than_two_classes(num_classes: int) -> None:
-    message = rf"LogisticRegression: num_classes must be 2, got {num_classes}: .*data\.classes: \[3, 7\]"
-    with pytest.raises(ValueError, match=message):
-        LogisticRegression(num_classes)
+    for number in (1, 10):
+        with pytest.raises(ValueError, match=rf"LogisticRegression: num_classes.*2.*{number}.*data\.classes"):
+            LogisticRegression(number)

@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import math
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +12,7 @@ from adv_lightning.models import InputDropout, Maxout, MaxoutMLP
 
 
 def naive_maxout(layer: Maxout, x: torch.Tensor, upstream: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The formula in loops: values and, by hand, the gradients of sum(upstream * y)."""
+    """The formula in loops: values, and the gradients of sum(upstream * y)."""
     weight, bias = layer.weight.detach(), layer.bias.detach()
     y = torch.empty(len(x), layer.units, dtype=torch.float64)
     grad = {"x": torch.zeros_like(x), "weight": torch.zeros_like(weight), "bias": torch.zeros_like(bias)}
@@ -25,19 +28,19 @@ def naive_maxout(layer: Maxout, x: torch.Tensor, upstream: torch.Tensor) -> dict
     return {"y": y, **grad}
 
 
-@pytest.mark.parametrize(("features", "units", "pieces"), [(7, 4, 3), (5, 1, 4), (6, 5, 1)])
-def test_maxout_equals_loops(features: int, units: int, pieces: int) -> None:
+def test_maxout_equals_loops() -> None:
     torch.manual_seed(0)
-    layer = Maxout(features, units, pieces).double()
-    x = torch.randn(9, features, dtype=torch.float64, requires_grad=True)
-    upstream = torch.randn(9, units, dtype=torch.float64)
-    y = layer(x)
-    y.backward(upstream)
-    expected = naive_maxout(layer, x.detach(), upstream)
-    torch.testing.assert_close(y, expected["y"])
-    torch.testing.assert_close(x.grad, expected["x"])
-    torch.testing.assert_close(layer.weight.grad, expected["weight"])
-    torch.testing.assert_close(layer.bias.grad, expected["bias"])
+    for features, units, pieces in ((7, 4, 3), (5, 1, 4), (6, 5, 1)):
+        layer = Maxout(features, units, pieces).double()
+        x = torch.randn(9, features, dtype=torch.float64, requires_grad=True)
+        upstream = torch.randn(9, units, dtype=torch.float64)
+        y = layer(x)
+        y.backward(upstream)
+        expected = naive_maxout(layer, x.detach(), upstream)
+        torch.testing.assert_close(y, expected["y"])
+        torch.testing.assert_close(x.grad, expected["x"])
+        torch.testing.assert_close(layer.weight.grad, expected["weight"])
+        torch.testing.assert_close(layer.bias.grad, expected["bias"])
 
 
 def test_maxout_takes_leading_dimensions() -> None:
@@ -49,7 +52,7 @@ def test_maxout_takes_leading_dimensions() -> None:
 
 
 def test_maxout_rows_are_pieces() -> None:
-    """A piece is one row: scaling each row to norm 1 gives each linear piece a gradient of norm 1."""
+    # Rows of norm 1 give each linear piece a gradient of norm 1.
     layer = Maxout(8, 4, 3).double()
     assert layer.weight.shape == (12, 8)
     assert isinstance(layer, nn.Linear)
@@ -66,11 +69,12 @@ def test_maxout_tied_pieces_share_the_gradient() -> None:
     x = torch.zeros(1, 3, requires_grad=True)
     layer(x).sum().backward()
     torch.testing.assert_close(layer.bias.grad, torch.full((8,), 0.25))
+    assert x.grad is not None
     torch.testing.assert_close(x.grad[0], layer.weight.view(4, 2, 3).mean(0).sum(0))
 
 
-def test_maxout_without_units_is_refused() -> None:
-    with pytest.raises(ValueError, match="Maxout: units must be at least 1, got 0"):
+def test_maxout_refuses_no_units() -> None:
+    with pytest.raises(ValueError, match=r"Maxout: units.*1.*0"):
         Maxout(4, 0, 2)
 
 
@@ -81,11 +85,11 @@ def test_input_dropout_keeps_values_unscaled() -> None:
     out = InputDropout(0.2).train()(x)
     kept = out != 0
     assert torch.equal(out[kept], x[kept])
-    # Kept ones are binomial (n, .8): within 5 standard deviations, which one draw in 1.7 million leaves.
+    # Their number is binomial (n, .8): within 5 standard deviations, which one draw in 1.7 million leaves.
     assert abs(kept.sum().item() - 0.8 * n) < 5 * math.sqrt(n * 0.8 * 0.2)
 
 
-def test_input_dropout_draws_anew_and_from_the_global_generator() -> None:
+def test_input_dropout_draws_from_the_global_generator() -> None:
     layer, x = InputDropout(0.5), torch.ones(64)
     torch.manual_seed(1)
     first, second = layer(x), layer(x)
@@ -103,14 +107,14 @@ def test_input_dropout_is_identity_in_eval_and_at_zero() -> None:
     assert not InputDropout(1.0)(x).any()
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_input_dropout_keeps_dtype_and_share(dtype: torch.dtype) -> None:
-    """Draws made in bfloat16 keep .798: at this n, nine standard deviations from .8."""
+def test_input_dropout_keeps_dtype_and_share() -> None:
     torch.manual_seed(0)
-    n = 4_000_000
-    out = InputDropout(0.2)(torch.ones(n, dtype=dtype))
-    assert out.dtype == dtype
-    assert abs(out.sum(dtype=torch.float64).item() - 0.8 * n) < 5 * math.sqrt(n * 0.8 * 0.2)
+    # Draws made in bfloat16 would keep .798, at this n nine standard deviations from .8.
+    sizes = {torch.bfloat16: 4_000_000, torch.float16: 200_000, torch.float32: 200_000, torch.float64: 200_000}
+    for dtype, n in sizes.items():
+        out = InputDropout(0.2)(torch.ones(n, dtype=dtype))
+        assert out.dtype == dtype
+        assert abs(out.count_nonzero().item() - 0.8 * n) < 5 * math.sqrt(n * 0.8 * 0.2)
 
 
 def test_input_dropout_gradient_is_the_mask() -> None:
@@ -120,12 +124,12 @@ def test_input_dropout_gradient_is_the_mask() -> None:
     assert torch.equal(x.grad, (out != 0).float())
 
 
-def test_input_dropout_refuses_a_share() -> None:
+def test_input_dropout_refuses_bad_p() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         InputDropout(20)
 
 
-def test_mlp_default_is_the_papers_net() -> None:
+def test_mlp_default_is_the_net_of_the_paper() -> None:
     model = MaxoutMLP()
     count = (784 * 1200 + 1200) + (240 * 1200 + 1200) + (240 * 10 + 10)
     assert sum(p.numel() for p in model.parameters()) == count == 1_233_610
@@ -155,7 +159,7 @@ def test_mlp_arguments_reach_the_layers() -> None:
     assert [m.p for m in model.modules() if isinstance(m, nn.Dropout)] == [0.1, 0.3, 0.3, 0.3]
 
 
-def test_mlp_initial_weights_are_uniform_and_biases_zero() -> None:
+def test_mlp_initial_weights() -> None:
     torch.manual_seed(0)
     irange = 0.02
     for name, p in MaxoutMLP(irange=irange).named_parameters():
@@ -177,8 +181,7 @@ def test_mlp_initial_weights_follow_the_seed() -> None:
     assert not torch.equal(weights(3), weights(4))
 
 
-def test_mlp_composes_its_layers() -> None:
-    """In eval mode: the two maxima and the linear map of the raw pixels, with no scale in between."""
+def test_mlp_composes_its_layers() -> None:  # in eval mode, with no scale in between
     torch.manual_seed(0)
     model = MaxoutMLP(4, (1, 3, 3), units=5, pieces=2).double().eval()
     x = torch.randn(6, 1, 3, 3, dtype=torch.float64)
@@ -189,9 +192,9 @@ def test_mlp_composes_its_layers() -> None:
     torch.testing.assert_close(model(x), h @ model.net.linear.weight.T + model.net.linear.bias)
 
 
-def test_mlp_hidden_units_are_rescaled_inputs_are_not() -> None:
+def test_mlp_rescales_hidden_units_but_not_inputs() -> None:
     torch.manual_seed(0)
-    model = MaxoutMLP(units=2000).train()
+    model = MaxoutMLP(units=200).train()
     x = torch.ones(1, 1, 28, 28)
     seen = {}
     for name in ("input_dropout", "maxout1", "dropout1"):
@@ -234,17 +237,17 @@ def test_mlp_survives_pickle_and_state_dict() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "facts"),
     [
-        ({"num_classes": 0}, "num_classes must be at least 1, got 0"),
-        ({"input_shape": (1, 0, 28)}, r"input_shape must be at least 1, got \(1, 0, 28\)"),
-        ({"layers": 0}, "layers must be at least 1, got 0"),
-        ({"pieces": -1}, "pieces must be at least 1, got -1"),
-        ({"irange": -0.1}, "irange must not be negative, got -0.1"),
-        ({"irange": math.nan}, "irange must not be negative, got nan"),
+        ({"num_classes": 0}, "num_classes.*1.*0"),
+        ({"input_shape": (1, 0, 28)}, r"input_shape.*1.*\(1, 0, 28\)"),
+        ({"layers": 0}, "layers.*1.*0"),
+        ({"pieces": -1}, "pieces.*1.*-1"),
+        ({"irange": -0.1}, "irange.*0 or more.*-0.1"),
+        ({"irange": math.nan}, "irange.*0 or more.*nan"),
         ({"input_dropout": 1.5}, "between 0 and 1"),
     ],
 )
-def test_mlp_refuses_bad_arguments(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_mlp_refuses_bad_arguments(arguments: dict[str, Any], facts: str) -> None:
+    with pytest.raises(ValueError, match=facts):
         MaxoutMLP(**arguments)

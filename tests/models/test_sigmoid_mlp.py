@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torch import nn
 from adv_lightning.models import SigmoidMLP
 
 
-def test_is_affine_maps_with_sigmoids_between() -> None:
+def test_composes_its_layers() -> None:
     torch.manual_seed(0)
     model, x = SigmoidMLP(3, (1, 4, 4), units=7).double(), torch.rand(5, 1, 4, 4, dtype=torch.float64)
     assert [*dict(model.net.named_children())] == ["flatten", "linear1", "sigmoid1", "linear2", "sigmoid2", "linear"]
@@ -25,7 +27,7 @@ def test_starts_away_from_saturation() -> None:
     model(torch.rand(200, 1, 28, 28))
     assert len(seen) == 3
     for output in seen:
-        spread = output.std(dim=0).mean()  # over examples: the layer tells them apart
+        spread = output.std(dim=0).mean()  # the layer tells examples apart
         assert spread > 0.02
         assert ((output < 0.02) | (output > 0.98)).float().mean() < 0.5
 
@@ -42,7 +44,7 @@ def test_learns_a_batch_with_three_layers() -> None:
     assert torch.equal(model(x).argmax(1), y)
 
 
-@pytest.mark.parametrize("name", ["num_classes", "units", "layers"])
-def test_refuses_sizes_below_one(name: str) -> None:
-    with pytest.raises(ValueError, match=f"SigmoidMLP: {name} must be at least 1, got 0"):
-        SigmoidMLP(**{name: 0})
+def test_refuses_sizes_below_1() -> None:
+    for name in ("num_classes", "units", "layers"):
+        with pytest.raises(ValueError, match=f"SigmoidMLP: {name}.*1.*0"):
+            SigmoidMLP(**{name: 0})

@@ -1,4 +1,4 @@
-"""Figures 2 to 5 are drawn from checkpoints, and what is missing is said."""
+"""Figures 2 to 5 are drawn from checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.small_data import write_idx
 pytestmark = pytest.mark.filterwarnings("ignore:The .* does not have many workers")
 
 
-def test_all_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_draws_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     write_idx(tmp_path / "data" / "MNIST" / "raw", test=40)
     monkeypatch.chdir(tmp_path)
     small = ["--data.root=data", "--data.val_size=4", "--data.batch_size=4", "--trainer.max_epochs=1"]
@@ -44,12 +44,12 @@ def test_all_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 @pytest.mark.parametrize("word", ["maxout_adv", "nothing=a.ckpt"])
-def test_a_checkpoint_of_nothing_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refuses_other_checkpoints(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["figures", "--checkpoints", word]) == 2
-    assert "give NAME=PATH, of logistic, maxout_plain, maxout_adv" in capsys.readouterr().err
+    assert "logistic, maxout_plain, maxout_adv" in capsys.readouterr().err
 
 
-def test_pictures_are_stacked() -> None:
+def test_stacked() -> None:
     def png(width: int, height: int) -> bytes:
         buffer = io.BytesIO()
         Image.new("RGB", (width, height)).save(buffer, format="png")

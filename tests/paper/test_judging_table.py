@@ -1,4 +1,4 @@
-"""The tracked evaluations of docs/judging.md show what the page says of them."""
+"""The tracked evaluations agree with docs/judging.md."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def first_thousand(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", JUDGED, ids=lambda path: path.stem)
-def test_no_trained_net_is_taken_for_masked(path: Path) -> None:
+def test_no_net_masks_its_gradients(path: Path) -> None:
     masking = json.loads(path.read_text(encoding="utf-8"))["masking"]
     assert masking["verdict"].startswith("No sign of masked gradients in ")
     assert {check["outcome"] for check in masking["checks"]} <= {"passed", "caution"}
 
 
 @pytest.mark.parametrize("path", JUDGED, ids=lambda path: path.stem)
-def test_a_stronger_attack_does_more_harm(path: Path) -> None:
+def test_stronger_attacks_find_more_errors(path: Path) -> None:
     error = first_thousand(path)
     assert error["FGSM"] < error["PGD"] + 0.01
     assert error["PGD"] <= error["AutoAttack"] + 0.01
@@ -42,6 +42,6 @@ def test_a_stronger_attack_does_more_harm(path: Path) -> None:
     assert (error["FGSM"] < 0.5) == trained
 
 
-def test_plain_and_adversarially_trained_nets_are_among_them() -> None:
+def test_plain_and_adversarial_nets_are_tracked() -> None:
     names = {path.stem for path in JUDGED}
     assert {"maxout_plain", "maxout_adv", "maxout_plain_wide", "maxout_adv_wide", "maxout_adv_wide_seed3"} <= names

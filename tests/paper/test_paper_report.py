@@ -1,4 +1,4 @@
-"""The report shows every quantity, and the pages are never stale."""
+"""The report has every quantity, and the pages are up to date."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROWS = list(rows(load(), RESULTS))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/paper.md"])
-def test_the_pages_show_what_results_hold(page: str) -> None:
+def test_pages_are_up_to_date(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     assert written(text, load(), RESULTS) == text, f"stale: run python -m adv_lightning.paper report --write {page}"
 
 
-def test_no_row_is_dropped() -> None:
+def test_a_row_for_each_quantity() -> None:
     table = markdown(load(), RESULTS)
     lines = [line for line in table.splitlines() if line.startswith("| `")]
     quantities = [(claim.id, quantity) for claim in load().claims.values() for quantity in claim.quantities]
@@ -39,7 +39,7 @@ def test_no_row_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.claim.id}-{row.quantity.name}")
-def test_a_measured_figure_never_stands_alone(row: object) -> None:
+def test_a_figure_has_its_conditions(row: object) -> None:
     assert isinstance(row, type(ROWS[0]))
     cells = row.cells()
     if row.judgement.verdict in (Verdict.NOT_RUN, Verdict.NOT_BUILT, Verdict.PICTURE):
@@ -60,7 +60,7 @@ def test_a_measured_figure_never_stands_alone(row: object) -> None:
         assert any(word in row.quantity.name for word in (attack, "attacked"))
 
 
-def test_the_short_form_counts_all_rows() -> None:
+def test_short_counts_all_rows() -> None:
     made = short(load(), RESULTS)
     assert made.startswith(f"{len(ROWS)} rows: ")
     counts = [int(part.split()[0]) for part in made.splitlines()[0].partition(": ")[2].split(", ")]
@@ -69,20 +69,20 @@ def test_the_short_form_counts_all_rows() -> None:
     assert "AutoAttack" in made
 
 
-def test_without_results_nothing_is_measured(tmp_path: Path) -> None:
+def test_without_results(tmp_path: Path) -> None:
     found = {row.judgement.verdict for row in rows(load(), Results(tmp_path))}
     assert found == {Verdict.NOT_RUN, Verdict.NOT_BUILT, Verdict.PICTURE}
 
 
-def test_a_page_without_markers_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are no markers"):
+def test_needs_markers() -> None:
+    with pytest.raises(ValueError, match="marker"):
         written("nothing", load(), RESULTS)
-    with pytest.raises(ValueError, match="not both there"):
+    with pytest.raises(ValueError, match="marker"):
         written("<!-- paper: begin -->", load(), RESULTS)
 
 
 @pytest.mark.parametrize("columns", ["80", "160"])
-def test_report_prints_and_writes(
+def test_prints_and_writes(
     columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)

@@ -42,7 +42,7 @@ def put(folder: Path, name: str, seed: int, error: float, **further: Any) -> Non
 ROW = {"attack": "FGSM", "eps": 0.25, "bounds": None}
 
 
-def test_the_first_row_of_an_attack_over_seeds(tmp_path: Path) -> None:
+def test_first_row_of_an_attack(tmp_path: Path) -> None:
     put(tmp_path, "deep/net", 0, 0.2)
     put(tmp_path, "deep/net_seed1", 1, 0.3)
     put(tmp_path, "deep/net_refit", 0, 0.4)
@@ -52,7 +52,7 @@ def test_the_first_row_of_an_attack_over_seeds(tmp_path: Path) -> None:
     assert found == [Figure(0.2, 0, 100, under), Figure(0.3, 1, 100, under)]
 
 
-def test_each_seed_from_the_first_place_that_has_it(tmp_path: Path) -> None:
+def test_first_place_of_each_seed(tmp_path: Path) -> None:
     put(tmp_path, "a", 0, 0.2)
     put(tmp_path, "b", 0, 0.3)
     put(tmp_path, "b_seed1", 1, 0.4)
@@ -83,14 +83,14 @@ def test_other_rows_and_fields(tmp_path: Path) -> None:
     assert value(table="nothing", field=("size",)) is None
 
 
-def test_agreement_counts_its_own_examples(tmp_path: Path) -> None:
+def test_agreement_has_its_own_n(tmp_path: Path) -> None:
     row = {"crafted_on": "a", "a": "a", "b": "b", "both_err": {"share": 0.5, "n": 7}, "all": {"share": 0.1, "n": 9}}
     put(tmp_path, "pairs", 0, 0, agreement=[row], attack=FGSM)
     selector = Selector(("pairs",), "agreement", {"crafted_on": "a", "b": "b"}, ("both_err", "share"))
     assert Results(tmp_path).find(selector) == [Figure(0.5, 0, 7, "FGSM eps 0.25, max norm, not clipped, eval mode")]
 
 
-def test_the_same_clipped(tmp_path: Path) -> None:
+def test_clipped(tmp_path: Path) -> None:
     put(tmp_path, "a", 0, 0.2)
     results = Results(tmp_path)
     assert results.clipped(Selector(("a",), row=ROW)) == []
@@ -102,14 +102,14 @@ def test_the_same_clipped(tmp_path: Path) -> None:
     assert Results(tmp_path).clipped(Selector(("a",), row={"name": "clean"})) == []
 
 
-def test_a_seed_twice_is_refused(tmp_path: Path) -> None:
+def test_refuses_a_seed_twice(tmp_path: Path) -> None:
     put(tmp_path, "a", 0, 0.2)
     put(tmp_path, "a_seed0", 0, 0.2)
-    with pytest.raises(ValueError, match=r"a\.json and .*a_seed0\.json are both of seed 0"):
+    with pytest.raises(ValueError, match=r"a\.json.*a_seed0\.json.*seed 0"):
         Results(tmp_path).find(Selector(("a",), row=ROW))
 
 
-def test_nothing_is_found_in_no_folder(tmp_path: Path) -> None:
+def test_missing_folder(tmp_path: Path) -> None:
     assert Results(tmp_path / "none").find(Selector(("deep/a",), row=ROW)) == []
 
 
@@ -120,3 +120,13 @@ def test_attacks_in_words() -> None:
     assert attack_in_words(attack("MemberAttack", attack=FGSM, member=0)) == (
         "MemberAttack of FGSM eps 0.25, max norm, not clipped"
     )
+    assert attack_in_words(attack("ScaledGradient", eps=1, norm="l2")) == "ScaledGradient eps 1, L2 norm, not clipped"
+    assert attack_in_words(attack("ScaledGradient", eps=1, norm="none")) == "ScaledGradient(eps=1, norm=none)"
+    assert attack_in_words(attack("GaussianNoise", std=0.1, seed=0)) == "GaussianNoise(std=0.1, seed=0)"
+
+
+def test_a_row_says_what_ball_an_attack_stays_in() -> None:
+    description = {"class_path": "mypackage.Mine", "init_args": {"size": 0.5}}
+    row = {"attack": description, "ball": {"norm": "L2", "eps": 0.5, "bounds": [0, 1]}}
+    assert attack_in_words(description, row) == "Mine eps 0.5, L2 norm, clipped to [0, 1]"
+    assert attack_in_words(description, {"attack": description, "ball": None}) == "Mine(size=0.5)"

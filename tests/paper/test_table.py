@@ -1,4 +1,4 @@
-"""README's table of results is generated, and never stale."""
+"""README's table of results is generated and up to date."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 
 
 @pytest.mark.parametrize(("file", "results"), [("README.md", "results"), ("docs/controls.md", "results/controls")])
-def test_what_results_hold_is_shown(file: str, results: str) -> None:
+def test_pages_are_up_to_date(file: str, results: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
     assert replace_table(text, table(ROOT / results)) == text, (
         f"stale: run python -m adv_lightning.paper.table --results {results} --write {file}"
     )
 
 
-def test_the_page_on_judging_shows_what_results_hold() -> None:
+def test_judging_page_is_up_to_date() -> None:
     page = (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
     assert written(page, ROOT / "results") == page, (
         "stale: run python -m adv_lightning.paper.judging_table --write docs/judging.md"
@@ -66,7 +66,7 @@ def cells(
     return dict(zip(lines[0], lines[2], strict=True))
 
 
-def test_a_row_for_every_run(tmp_path: Path) -> None:
+def test_a_row_for_each_run(tmp_path: Path) -> None:
     cells(tmp_path, PUBLISHED_NET)
     (tmp_path / "again.json").write_text((tmp_path / "run.json").read_text(encoding="utf-8"), encoding="utf-8")
     rows = table(tmp_path).splitlines()[2:]
@@ -74,7 +74,7 @@ def test_a_row_for_every_run(tmp_path: Path) -> None:
     assert all("1.23%" in row for row in rows)
 
 
-def test_a_row_says_what_was_trained_and_what_was_tested(tmp_path: Path) -> None:
+def test_cells(tmp_path: Path) -> None:
     fgsm = judged(described("FGSM", eps=0.25), 0.1791, 0.814)
     pgd = judged(described("PGD", eps=0.125, steps=40), 0.9, 0.95)
     assert cells(tmp_path, PUBLISHED_NET, fgsm, pgd) == {
@@ -92,14 +92,14 @@ def test_a_row_says_what_was_trained_and_what_was_tested(tmp_path: Path) -> None
     }
 
 
-def test_a_net_of_another_kind_without_an_attack_has_its_row(tmp_path: Path) -> None:
+def test_plain_softmax_regression(tmp_path: Path) -> None:
     model = {"backbone": {"class_path": "adv_lightning.models.SoftmaxRegression"}, "attack": None, "alpha": 0.5}
     row = cells(tmp_path, model, judged(described("FGSM", eps=0.1), 0.5), seconds=None)
     assert (row["net"], row["trained on"], row["time"]) == ("SoftmaxRegression", "clean only", "-")
     assert (row["FGSM (conf.)"], row["PGD-40 (conf.)"]) == ("50.00%, eps 0.1", "-")
 
 
-def test_pgd_of_other_steps_is_not_shown_for_pgd_of_40(tmp_path: Path) -> None:
+def test_only_pgd_of_40_steps(tmp_path: Path) -> None:
     weak = judged(described("PGD", eps=0.25, steps=3), 0.3)
     row = cells(tmp_path, PUBLISHED_NET | {"alpha": 1}, weak)
     assert (row["trained on"], row["FGSM (conf.)"], row["PGD-40 (conf.)"]) == ("clean only", "-", "-")
@@ -108,13 +108,13 @@ def test_pgd_of_other_steps_is_not_shown_for_pgd_of_40(tmp_path: Path) -> None:
     ] == ("70.00%, eps 0.25")
 
 
-def test_a_net_built_in_python_and_an_attack_of_the_users_own_have_their_row(tmp_path: Path) -> None:
+def test_net_built_in_python_and_own_attack(tmp_path: Path) -> None:
     model = {"attack": {"class_path": "mine.Blur", "init_args": {"radius": 2}}, "alpha": 0}
     row = cells(tmp_path, model)
     assert (row["net"], row["trained on"]) == ("-", "alpha 0, Blur")
 
 
-def test_reads_what_a_test_run_writes(tmp_path: Path) -> None:
+def test_reads_a_written_record(tmp_path: Path) -> None:
     suite, logger = AttackSuite(), CSVLogger(tmp_path)
     module = AdversarialModule(mlp(), PGD(0.3, steps=2))
     quiet_trainer(callbacks=[suite, Report()], logger=logger).test(module, batches(1), verbose=False)
@@ -127,13 +127,13 @@ def test_reads_what_a_test_run_writes(tmp_path: Path) -> None:
     assert "alpha 0.5, PGD eps 0.3" in row
 
 
-def test_markers_are_needed() -> None:
+def test_needs_markers() -> None:
     assert replace_table(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\nnew\n{END}\nb"
     with pytest.raises(ValueError, match="markers"):
         replace_table("no markers", "new")
 
 
-def test_a_refit_says_that_nothing_was_kept_for_validation(tmp_path: Path) -> None:
+def test_refit_without_validation(tmp_path: Path) -> None:
     for name in ("maxout_adv_wide", "maxout_adv_wide_refit"):
         shutil.copy(ROOT / "results" / "paper" / f"{name}.json", tmp_path)
     rows = table(tmp_path).splitlines()
@@ -163,14 +163,14 @@ FGSM_HIDDEN = described("FGSM", eps=0.3)
         ),
     ],
 )
-def test_callbacks_that_perturb_are_named(
+def test_names_perturbing_callbacks(
     model: dict[str, Any], callbacks: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     row = cells(tmp_path, PUBLISHED_NET | model, callbacks=callbacks)
     assert row["trained on"] == f"alpha {model['alpha']:g}, {said}"
 
 
-def test_what_is_added_to_the_loss_is_named(tmp_path: Path) -> None:
+def test_names_terms_of_the_loss(tmp_path: Path) -> None:
     model = PUBLISHED_NET | {"alpha": 1, "loss_fn": {"class_path": "adv_lightning.losses.SigmoidLoss"}}
     callbacks = {
         "l1": callback("L1Penalty", coefficient=0.0025, layers=["a"]),
@@ -181,7 +181,7 @@ def test_what_is_added_to_the_loss_is_named(tmp_path: Path) -> None:
     assert row["trained on"] == "clean only, L1 0.0025 on a, rubbish, SigmoidLoss"
 
 
-def test_columns_that_few_runs_have_stand_where_one_has_them(tmp_path: Path) -> None:
+def test_rare_columns(tmp_path: Path) -> None:
     rubbish = judged(None, 0.25, 0.75) | {"rubbish": {"distribution": "N(0, I)"}}
     logged = {"test/activation/net.a": 1.23456, "test/error": 0.1}
     row = cells(tmp_path, PUBLISHED_NET, rubbish, data={"test_part": "train"}, logged=logged)
@@ -191,7 +191,7 @@ def test_columns_that_few_runs_have_stand_where_one_has_them(tmp_path: Path) -> 
     assert row["judged on"] == "training images"
 
 
-def test_seeds_of_one_run_have_their_mean_and_deviation(tmp_path: Path) -> None:
+def test_mean_over_seeds(tmp_path: Path) -> None:
     one, together = tmp_path / "one", tmp_path / "together"
     one.mkdir()
     together.mkdir()
@@ -209,6 +209,6 @@ def test_seeds_of_one_run_have_their_mean_and_deviation(tmp_path: Path) -> None:
     assert row["mean activation"] == "0.250 +- 0.071"
 
 
-def test_a_record_that_does_not_know_what_acted_says_so(tmp_path: Path) -> None:
+def test_unknown_callbacks(tmp_path: Path) -> None:
     row = cells(tmp_path, PUBLISHED_NET, training={"callbacks": None})
     assert row["trained on"] == "alpha 0.5, FGSM eps 0.25, callbacks unknown"

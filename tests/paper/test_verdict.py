@@ -1,4 +1,4 @@
-"""Verdicts follow from the numbers: closed cases for each."""
+"""Verdicts follow from the numbers."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def test_against_a_number(values: list[float], verdict: Verdict, why: str) -> No
     assert judge(quantity(), values) == (verdict, why)
 
 
-def test_two_standard_errors_end_where_they_should() -> None:
+def test_limit_of_two_standard_errors() -> None:
     # Deviation 2, two standard errors of four seeds: 2.
     values = [42 - 3**0.5, 42 - 3**0.5, 42 + 3**0.5, 42 + 3**0.5]
     assert judge(quantity(published=40.01, tolerance=1.5), values).verdict is Verdict.REPRODUCED
     assert judge(quantity(published=39.99, tolerance=1.5), values).verdict is Verdict.DIFFERS
 
 
-def test_two_seeds_say_too_little_of_the_spread() -> None:
+def test_two_seeds_have_no_spread() -> None:
     assert judge(quantity(published=40.0), [41.0, 45.0]).verdict is Verdict.DIFFERS
     assert judge(quantity(published=40.0), [40.0, 43.0, 46.0]).verdict is Verdict.REPRODUCED
 
 
-def test_a_spread_doubles_the_tolerance_at_most() -> None:
+def test_spread_at_most_doubles_the_tolerance() -> None:
     assert judge(quantity(published=40.0), [34.0, 44.0, 54.0]).verdict is Verdict.REPRODUCED
     assert judge(quantity(published=39.9), [34.0, 44.0, 54.0]).verdict is Verdict.DIFFERS
 
 
-def test_the_tolerance_is_small_below_ten_percent_and_may_be_stated() -> None:
+def test_tolerance() -> None:
     assert judge(quantity(published=9.9), [10.1]).verdict is Verdict.REPRODUCED
     assert judge(quantity(published=9.9), [10.11]).verdict is Verdict.DIFFERS
     assert judge(quantity(published=0.0, unit="number", tolerance=1e-12), [1e-13]).verdict is Verdict.REPRODUCED
@@ -76,7 +76,7 @@ def test_better(better: str, value: float) -> None:
         ("not above", 44.0, False),
     ],
 )
-def test_the_comparison_that_the_paper_makes(relation: str, other: float, holds: bool) -> None:
+def test_comparison(relation: str, other: float, holds: bool) -> None:
     direction = Direction(relation, 0.0, "the other")  # type: ignore[arg-type]
     for published in (40.0, None):
         found = judge(quantity(published=published, direction=direction), [44.0, 46.0], other)
@@ -86,13 +86,13 @@ def test_the_comparison_that_the_paper_makes(relation: str, other: float, holds:
     assert agreeing.verdict is (Verdict.REPRODUCED if holds else Verdict.DIFFERS)
 
 
-def test_not_above_may_have_a_tolerance() -> None:
+def test_not_above_with_tolerance() -> None:
     direction = Direction("not above", 0.0, "the other")
     for value, verdict in ((2.2, Verdict.SAME_DIRECTION), (2.21, Verdict.DIFFERS)):
         assert judge(quantity(published=None, tolerance=0.2, direction=direction), [value], 2.0).verdict is verdict
 
 
-def test_how_far_is_said() -> None:
+def test_says_how_far() -> None:
     assert judge(quantity(direction=BELOW), [44.0], 50.0).why == (
         "4.00 points above the paper; 6.00 points below that of plain training"
     )
@@ -100,12 +100,12 @@ def test_how_far_is_said() -> None:
     assert length == (Verdict.SAME_DIRECTION, "1.75 px below that of plain training")
 
 
-def test_a_comparison_with_what_is_not_known_proves_nothing() -> None:
+def test_comparison_with_nothing() -> None:
     assert judge(quantity(direction=BELOW), [44.0], None).verdict is Verdict.DIFFERS
     assert judge(quantity(published=None, direction=BELOW), [44.0], None).verdict is Verdict.MEASURED
 
 
-def test_a_bound() -> None:
+def test_bound() -> None:
     assert judge(quantity(published=5.0, bound="above"), [8.0]).verdict is Verdict.REPRODUCED
     assert judge(quantity(published=5.0, bound="above"), [4.9]).verdict is Verdict.DIFFERS
 
@@ -120,5 +120,5 @@ def test_without_a_figure() -> None:
     assert judge(quantity(missing=Missing("not run", "too slow")), [40.0]).verdict is Verdict.REPRODUCED
 
 
-def test_every_verdict_has_its_meaning() -> None:
+def test_every_verdict_has_a_meaning() -> None:
     assert set(MEANING) == set(Verdict)

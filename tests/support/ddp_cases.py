@@ -1,4 +1,4 @@
-"""What test_ddp.py runs: each case in one process alone, and in every one of several processes.
+"""The cases of tests/project/test_ddp.py, each run by one process alone and by every one of several.
 
 `python -m tests.support.ddp_cases FOLDER`, started once per process with the variables of torch.distributed, writes
 each case's result to FOLDER/<case>-<rank>.pt.
@@ -49,7 +49,7 @@ from adv_lightning.metrics import (
     WrongClassProbability,
 )
 from adv_lightning.models import ShallowRBF
-from tests.support.helpers import Batches, batches, quiet_trainer
+from tests.support.helpers import Batches, batches, quiet_trainer, weights
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
@@ -65,10 +65,6 @@ def trainer(strategy: str = "ddp", **kwargs: Any) -> Trainer:
 def own_part(loader: Batches) -> Batches:
     """Of each batch, the examples dealt to this process."""
     return Batches(*((x[RANK::WORLD], y[RANK::WORLD]) for x, y in loader))
-
-
-def weights(module: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
 class Partly(nn.Module):

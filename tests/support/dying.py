@@ -1,4 +1,4 @@
-"""What befalls one of several processes in tests/test_processes.py."""
+"""Accidents of one of several processes, for tests/cli/test_processes.py."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Batch = tuple[Tensor, Tensor]
 
@@ -48,6 +49,29 @@ def mlp(features: int = 6, hidden: int = 7, classes: int = 3, seed: int = 0) -> 
     """A small smooth network in float64."""
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, classes)).double()
+
+
+def norm_net() -> nn.Sequential:
+    """A network in float64 with dropout and BatchNorm, one of them in eval mode."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3),
+        nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 3),
+    ).double()  # fmt: skip
+    net[5].eval()
+    return net
+
+
+def weights(module: nn.Module) -> Tensor:
+    """All parameters, one after the other."""
+    return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+
+def adversarial(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> Tensor:
+    """FGSM by hand."""
+    leaf = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(F.cross_entropy(net(leaf), y), leaf)
+    return x + eps * grad.sign()
 
 
 def quiet_trainer(**kwargs: Any) -> Trainer:
@@ -132,7 +156,7 @@ def two_processes(module: str, folder: Path, timeout: float) -> list[str]:
         "MASTER_PORT": str(port),
         "WORLD_SIZE": "2",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     logs = [folder / f"{rank}.log" for rank in range(2)]
     processes = []

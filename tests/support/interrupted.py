@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, SequentialLR
 
 from adv_lightning import AdversarialModule
 from adv_lightning.data import DigitsDataModule
-from tests.support.helpers import fit, quiet_trainer
+from tests.support.helpers import fit, quiet_trainer, weights
 
 
 class At(Callback):
@@ -57,10 +57,6 @@ def broken_off(module: AdversarialModule, loader: Any, error: type[BaseException
             fit(module, loader, callbacks=[*callbacks, At(2, stop)])
     finally:
         signal.signal(signal.SIGINT, handler)  # Lightning ignores it from the first interrupt on
-
-
-def weights(module: nn.Module) -> Tensor:
-    return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
 def whole_and_resumed(build: Callable[[], tuple[AdversarialModule, list[Callback]]], tmp_path: Path) -> list[Tensor]:

@@ -14,8 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -84,10 +84,11 @@ class KilledWhileWriting(WholeCheckpointIO):
         self.number = number
         self.share = share
 
-    def opened(self, path: Path) -> BinaryIO:
+    @contextmanager
+    def opened(self, path: Path) -> Iterator[Any]:
         self.number -= 1
-        file = super().opened(path)
-        return file if self.number else _Cut(file, int(self.share * 100_000))
+        with super().opened(path) as file:
+            yield file if self.number else _Cut(file, int(self.share * 100_000))
 
 
 class _Cut:
@@ -104,12 +105,6 @@ class _Cut:
             self.file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
         return len(whole)
-
-    def __enter__(self) -> _Cut:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)

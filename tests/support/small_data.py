@@ -14,6 +14,21 @@ import torchvision
 from PIL import Image
 
 
+SMALL = [
+    *("--data.val_size=4", "--data.batch_size=4", "--callbacks.attack_suite.max_samples=4"),
+    *("--trainer.limit_train_batches=1", "--trainer.log_every_n_steps=1"),
+]
+"""Arguments for one quick step on these sets."""
+
+
+def write_all(root: Path, monkeypatch: Any) -> None:
+    """Write all sets of the shipped configurations."""
+    write_idx(root / "data" / "MNIST" / "raw")
+    write_idx(root / "data" / "FashionMNIST" / "raw", zipped=True)
+    write_cifar(root / "data", monkeypatch)
+    write_pictures(root / "pictures")
+
+
 def write_idx(folder: Path, train: int = 60, test: int = 20, size: int = 28, zipped: bool = False) -> None:
     """Write the four files of MNIST's format, with noise for images and every class present."""
     folder.mkdir(parents=True)

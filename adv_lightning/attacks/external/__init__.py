@@ -1,4 +1,4 @@
-"""Attacks of other libraries, in the units of this one."""
+"""Attacks of other libraries, in the units of the input."""
 
 from adv_lightning.attacks.external.auto_attack import AutoAttack
 from adv_lightning.attacks.external.base import ExternalAttack

@@ -1,4 +1,4 @@
-"""A model as other libraries want it: images with pixels from 0 to 1."""
+"""A model as other libraries expect it: for images with pixels from 0 to 1."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import Model, gradients, per_example
+from adv_lightning.attacks.gradients import Model, gradients, per_example
 
 
 class UnitModel(nn.Module):
-    """Shows images in [0, 1], [B, C, H, W], to a model of other inputs, and gives logits [B, K], K >= 2.
+    """Turns images in [0, 1], [B, C, H, W], into a model's own inputs, and returns logits [B, K], K >= 2.
 
-    The model is no sub-module, and its parameters get no gradient: whatever a library does to what it attacks, such
-    as setting its mode or going backward through it, does not reach the model.
+    The model is not a sub-module and its parameters get no gradient, so nothing that a library does to its target,
+    such as setting the mode or going backward through it, reaches the model.
 
     Args:
         model: x -> logits.
-        x: Inputs of the model, [B, ...]; shape, dtype and device are taken from them.
-        low: What is 0 to the library, in the units of the model's input.
-        high: What is 1.
+        x: Inputs of the model, [B, ...], which give the shape, dtype and device.
+        low: Input value that the library sees as 0.
+        high: Input value that it sees as 1.
     """
 
     def __init__(self, model: Model, x: Tensor, low: float, high: float) -> None:
         super().__init__()
-        self._model = (model,)  # a tuple hides it from torch
+        self._model = (model,)  # a tuple keeps it from becoming a sub-module
         self._shape, self._dtype = x.shape[1:], x.dtype
         self._low, self._span = low, high - low
         # Libraries look for the device of the first parameter.
@@ -33,17 +33,17 @@ class UnitModel(nn.Module):
         self.eval()
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Return what the model is shown, [B, ...]."""
+        """Return the model's inputs, [B, ...], for these images."""
         return (self._low + self._span * images).to(self._dtype).view(len(images), *self._shape)
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the logits in the model's own dtype; a single one z becomes (0, z), whose softmax is its sigmoid."""
+        """Return logits in the model's dtype. A single logit z becomes (0, z): its softmax is the sigmoid of z."""
         logits = self._model[0](self.inputs(images))
         if logits.dim() == 1 or logits.shape[1:] == (1,):
             z = logits.flatten()
             return torch.stack([torch.zeros_like(z), z], dim=1)
         if logits.dim() != 2:
-            raise ValueError(f"logits of shape {list(logits.shape)} are no [B, K], which is all that libraries attack")
+            raise ValueError(f"the model returns logits of shape {list(logits.shape)}: other libraries need [B, K]")
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class UnitModel(nn.Module):
 
 
 class _InputGradient(torch.autograd.Function):
-    """Differentiates by the images alone. What is not finite in a gradient becomes zero."""
+    """Differentiates with respect to the images alone. NaN and infinity in a gradient become zero."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, model: UnitModel) -> Tensor:
@@ -70,13 +70,13 @@ class _InputGradient(torch.autograd.Function):
         scale = 2**10 / grad.abs().max().clamp(min=2**-20) if ctx.logits.dtype == torch.float16 else 1.0
         with torch.enable_grad():
             product = (ctx.logits.to(grad.dtype) * grad).sum()
-            # A library may differentiate once more, by another logit.
+            # A library may differentiate again, for another logit.
             (found,), _ = gradients(product, [ctx.images], scale=scale, retain_graph=True)
         return per_example(found, 1, scale).to(grad.dtype), None
 
 
 def as_images(x: Tensor) -> Tensor:
-    """Return inputs [B, ...] as [B, C, H, W]: of one channel where there are three dimensions, else in a row."""
+    """Return inputs [B, ...] as [B, C, H, W]: three dimensions get one channel, others become one row of pixels."""
     if x.dim() == 4:
         return x
     return x.unsqueeze(1) if x.dim() == 3 else x.reshape(len(x), 1, 1, -1)

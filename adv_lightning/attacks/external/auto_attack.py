@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import math
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.base import check_bounds, magnitude
+from adv_lightning.attacks.arguments import check_bounds, magnitude
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import ExternalAttack, Norm, load
 
@@ -36,26 +35,27 @@ _ENSEMBLES: dict[Version, list[tuple[str, dict[str, Any]]]] = {
 
 
 class AutoAttack(ExternalAttack):
-    """The ensemble of parameter-free attacks of Croce and Hein (2020, arXiv:2003.01690), by torchattacks.
+    """The ensemble of parameter-free attacks of Croce and Hein (2020, arXiv:2003.01690), from torchattacks.
 
     The numbers are the paper's: 100 iterations of each gradient attack, the 9 most likely wrong classes as targets,
-    5000 queries of Square. `torchattacks.AutoAttack` itself makes 10 iterations. Each attack sees only the examples
-    that the ones before have left right.
+    and 5000 queries of Square. `torchattacks.AutoAttack` itself makes only 10 iterations. Each attack gets only the
+    examples that the model still gets right after the attacks before it.
 
     Args:
         eps: Radius of the ball, in the units of the input: a number or a fraction such as 8/255.
         norm: Norm of the ball, "Linf" or "L2".
-        version: "standard"; "plus", of more restarts; or "rand", for networks that answer at random.
+        version: "standard"; "plus", with more restarts; or "rand", for networks with random outputs.
         bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
         seed: Seed of all draws.
 
     Raises:
-        ValueError: eps is negative or not a number, norm or version is no such word, or bounds are not increasing;
-            when called, the model has fewer classes than the ensemble can attack, which is 4, or 3 for "rand", or the
-            images are too small for Square in L2.
+        ValueError: eps is negative or not a number, `norm` or `version` is unknown, or `bounds` do not increase; when
+            called, the model has fewer classes than the ensemble needs, 4, or 3 for "rand", or the images are smaller
+            than the 5 x 5 that Square needs in L2.
         ImportError: torchattacks is not installed.
     """
 
+    uses_gradient = True
     dtype = torch.float32
 
     def __init__(
@@ -77,18 +77,18 @@ class AutoAttack(ExternalAttack):
         self.bounds = check_bounds(bounds)
         self.seed = seed
 
-    def ball(self) -> tuple[float, float]:
-        return self.eps, 2 if self.norm == "L2" else math.inf
-
     def craft(self, model: UnitModel, x: Tensor, y: Tensor, span: float, seed: int) -> Tensor:
         classes, least = model(x).shape[1], 3 if self.version == "rand" else 4
         if classes < least:
             raise ValueError(
-                f"AutoAttack of version={self.version!r} compares the {least} largest logits, and the model has "
-                f"{classes}: use PGD with restarts, TorchAttack of APGD, FAB or Square, or all of them"
+                f"AutoAttack with version={self.version!r} needs at least {least} classes, and the model has "
+                f"{classes}: use PGD with restarts, or TorchAttack with APGD, FAB or Square"
             )
         if self.norm == "L2" and self.version != "rand" and min(x.shape[2:]) < 5:
-            raise ValueError(f"AutoAttack in L2 draws squares on images of 5 x 5 and more, not {list(x.shape[2:])}")
+            raise ValueError(
+                f"AutoAttack with norm='L2' needs images of at least 5 x 5 pixels, and these have {list(x.shape[2:])}: "
+                "use norm='Linf' or version='rand'"
+            )
         members = self._members(model, classes, self.eps / span, seed)
         found: Tensor = load("torchattacks").MultiAttack(members)(x, y)
         return found

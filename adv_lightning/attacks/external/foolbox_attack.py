@@ -1,4 +1,4 @@
-"""Attacks of foolbox."""
+"""Attacks from foolbox."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
-from adv_lightning.attacks.base import check_bounds, magnitude
+from adv_lightning.attacks.arguments import check_bounds, magnitude
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import ExternalAttack, check_name, checked_arguments, in_pixel_range, load
+from adv_lightning.attacks.facts import Ball
 
 
 class FoolboxAttack(ExternalAttack):
-    """Any attack of foolbox that has a distance, by its name (Rauber et al. 2020, doi:10.21105/joss.02607).
+    """Any foolbox attack that measures a distance, by its name (Rauber et al. 2020, doi:10.21105/joss.02607).
 
     Args:
         name: Name of the class, such as L2DeepFoolAttack or LinfPGD.
@@ -22,13 +23,13 @@ class FoolboxAttack(ExternalAttack):
             8/255.
         bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped.
         seed: Seed of all draws.
-        arguments: What the class takes. abs_stepsize is in the units of the input; everything else counts in ranges of
-            pixels, as in the library. A distance is written l1, l2 or linf.
+        arguments: Arguments of the class. `abs_stepsize` is in the units of the input; everything else is relative to
+            the range of the pixels, as in the library. A distance is written l1, l2 or linf.
 
     Raises:
-        ValueError: there is no attack, argument or distance of that name, eps is negative or not a number, bounds are
-            not increasing, or the distance is L0, in which foolbox holds nothing to an eps.
-        TypeError: an argument is missing that the attack must have.
+        ValueError: no attack, argument or distance has that name, eps is negative or not a number, `bounds` do not
+            increase, or the distance is L0, in which foolbox does not keep to an eps.
+        TypeError: an argument is missing that the attack requires.
         ImportError: foolbox is not installed.
     """
 
@@ -50,10 +51,10 @@ class FoolboxAttack(ExternalAttack):
         self.arguments = checked_arguments(arguments, set(inspect.signature(known[name]).parameters), name)
         self._p = float(self._build(1.0).distance.p)
         if self._p == 0:
-            raise ValueError(f"{name} measures in L0, in which foolbox holds nothing to an eps: choose another attack")
+            raise ValueError(f"{name} measures in L0, in which foolbox does not keep to an eps: choose another attack")
 
-    def ball(self) -> tuple[float, float]:
-        return self.eps, self._p
+    def ball(self) -> Ball:
+        return Ball(self._p, self.eps, self.bounds)
 
     def _build(self, span: float) -> Any:
         arguments = in_pixel_range(self.arguments, span)
@@ -69,7 +70,7 @@ class FoolboxAttack(ExternalAttack):
 
 
 def _foolbox_attacks() -> dict[str, Callable[..., Any]]:
-    """Return the attacks by name that have a distance."""
+    """Return the attacks that measure a distance, by name."""
     attacks = load("foolbox").attacks
     base = attacks.base.AttackWithDistance
     found = {name: cls for name, cls in vars(attacks).items() if inspect.isclass(cls) and issubclass(cls, base)}

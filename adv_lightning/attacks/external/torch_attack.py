@@ -1,4 +1,4 @@
-"""Attacks of torchattacks."""
+"""Attacks from torchattacks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.base import check_bounds
+from adv_lightning.attacks.arguments import check_bounds
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import (
     ExternalAttack,
@@ -20,27 +20,29 @@ from adv_lightning.attacks.external.base import (
     in_pixel_range,
     load,
 )
+from adv_lightning.attacks.facts import Ball
 
 
 class TorchAttack(ExternalAttack):
-    """Any attack of torchattacks by its name (Kim 2020, arXiv:2010.01950).
+    """Any attack from torchattacks, by its name (Kim 2020, arXiv:2010.01950).
 
     Args:
         name: Name of the class, such as MIFGSM or Square.
-        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped, where the attack
-            has an eps.
+        bounds: Lowest and highest pixel value, to which the result is clipped. Null: not clipped; only for an attack
+            that has an eps.
         seed: Seed of all draws.
-        arguments: What the class takes beside model and seed. eps, max_epsilon and alpha are in the units of the input
-            and may be fractions such as 8/255; eps or max_epsilon must be given where there is one. Everything else,
-            and the library's default of alpha, counts in ranges of pixels, as in the library.
+        arguments: Arguments of the class other than model and seed. `eps`, `max_epsilon` and `alpha` are in the units
+            of the input and may be fractions such as 8/255; `eps` or `max_epsilon` is required if the class has it.
+            Everything else, and the library's default of `alpha`, is relative to the range of the pixels, as in the
+            library.
 
     Raises:
-        ValueError: there is no attack or argument of that name, an eps is missing or no size, bounds are not
-            increasing, or they are None for an attack without eps.
+        ValueError: no attack or argument has that name, an eps is missing or not a size, `bounds` do not increase, or
+            `bounds` is None for an attack without an eps.
         ImportError: torchattacks is not installed.
     """
 
-    dtype = torch.float32  # the only one that all attacks there can do
+    dtype = torch.float32  # the only one that all of its attacks support
 
     def __init__(
         self,
@@ -59,17 +61,17 @@ class TorchAttack(ExternalAttack):
         self.seed = seed
         self.arguments = checked_arguments(arguments, taken, name)
         for size in taken & {"eps", "max_epsilon"} - set(self.arguments):
-            raise ValueError(f"{name} takes {size}: give it in arguments, in the units of the input")
+            raise ValueError(f"{name} needs {size}: give it in arguments, in the units of the input")
         self._has_seed = "seed" in parameters
         norm = self.arguments.get("norm", "L2" if name in ("PGDL2", "PGDRSL2") else "Linf")
         check_name("norm", norm, get_args(Norm), name)
         self._p = 2.0 if norm == "L2" else math.inf
         if self.bounds is None and self.ball() is None:
-            raise ValueError(f"{name} has no eps that would bound a pixel: give bounds, such as (0, 1)")
+            raise ValueError(f"{name} has no eps, so its result is not bounded: give bounds, such as (0, 1)")
 
-    def ball(self) -> tuple[float, float] | None:
+    def ball(self) -> Ball | None:
         eps = self.arguments.get("eps", self.arguments.get("max_epsilon"))
-        return None if eps is None else (eps, self._p)
+        return None if eps is None else Ball(self._p, eps, self.bounds)
 
     def craft(self, model: UnitModel, x: Tensor, y: Tensor, span: float, seed: int) -> Tensor:
         arguments = in_pixel_range(self.arguments, span)
@@ -80,7 +82,7 @@ class TorchAttack(ExternalAttack):
 
 
 def _torchattacks() -> dict[str, Callable[..., Any]]:
-    """Return the attacks by name that need nothing but a model."""
+    """Return the attacks that can be built from a model alone, by name."""
     library = load("torchattacks")
     found = {}
     for name in library.__all__:

@@ -1,4 +1,4 @@
-"""Pictures, as matplotlib figures of numbers: they know no network and no trainer."""
+"""Matplotlib figures of numbers, independent of networks and trainers."""
 
 from adv_lightning.evaluation.plots.filters import filters, weights_and_sign
 from adv_lightning.evaluation.plots.fooling import image_grid

@@ -1,4 +1,4 @@
-"""What all pictures share: their size, letters, colours, and how values come in."""
+"""What all pictures share: sizes, fonts, colours, and the conversion of values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Array = npt.NDArray[Any]
 
 WIDTH = 8.0  # inches: 800 pixels at the 100 dots an inch of TensorBoard
 FONT = 10  # points
-_LETTER = 0.62 * FONT / 72  # inches: the mean width of a letter of matplotlib's own typeface, with a margin
+_LETTER = 0.62 * FONT / 72  # inches: the mean width of a letter in matplotlib's default font, with a margin
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; only the first three bear a meaning.
+# Okabe and Ito's colours, which colour-blind people can tell apart; only the first three have a meaning.
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 COLOURS = [BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9"]
 DASHES = ["-", "--", "-."]
@@ -30,27 +30,27 @@ MARKERS = "os^Dvp"
 
 
 def array(name: str, values: Values, shape: str, *dimensions: int) -> Array:
-    """Return a float64 array of tensors, arrays or lists, or say which `shape` it should have had."""
+    """Convert a tensor, array or list to a float64 array, or raise ValueError that names the expected `shape`."""
     found = torch.as_tensor(values).detach().cpu().double().numpy()
     if found.ndim not in dimensions or not found.size:
-        raise ValueError(f"{name} of shape {list(found.shape)}: give {shape}, none of them 0")
+        raise ValueError(f"{name} has shape {list(found.shape)}: give {shape}, without a dimension of 0")
     return found
 
 
 def same_length(expected: int, of: str, **given: Sequence[Any] | Array | None) -> None:
-    """Refuse what has not one entry for each."""
+    """Raise ValueError unless each of `given` has the expected number of entries."""
     for name, values in given.items():
         if values is not None and len(values) != expected:
             raise ValueError(f"{name} has {len(values)} entries for {expected} {of}: give one for each")
 
 
 def letters(inches: float) -> int:
-    """How many letters stand side by side in that width, at least 1."""
+    """Return the number of letters that fit into a width, at least 1."""
     return max(int(inches / _LETTER), 1)
 
 
 def shorten(text: str, length: int) -> str:
-    """Take letters out of the middle: names of one family differ at their ends."""
+    """Shorten a text in the middle, since related names differ at their ends."""
     if len(text) <= length:
         return text
     tail = (length - 1) // 2
@@ -58,17 +58,17 @@ def shorten(text: str, length: int) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write a number, with the sign that matplotlib draws."""
+    """Write a number with the minus sign that matplotlib uses."""
     return f"{value:.{digits}g}".replace("-", "\u2212")
 
 
 def wrap(text: str, inches: float) -> str:
-    """Break a caption into lines of that width."""
+    """Break a caption into lines of a width."""
     return textwrap.fill(text, letters(inches))
 
 
 def name_ticks(axis: Axes, which: str, names: Sequence[str], pitch: float) -> None:
-    """Name the positions 0, 1, ... that lie `pitch` inches apart: slanted, or only every n-th, where it is narrow."""
+    """Label the positions 0, 1, ..., `pitch` inches apart: slanted, or only every n-th, if there is little room."""
     names = [shorten(name, 18) for name in names]
     room = (max(map(len, names)) + 1) * _LETTER if which == "x" else 0.2
     slanted = which == "x" and room > max(pitch, 0.5)

@@ -1,4 +1,4 @@
-"""Many small images in one pair of axes."""
+"""Many small images in one matplotlib axes."""
 
 from __future__ import annotations
 
@@ -35,33 +35,33 @@ def pictures(name: str, images: Values) -> Array:
     found = array(name, images, "[N, C, H, W] with C = 1 or 3, or [N, H, W]", 3, 4)
     found = found[:, None] if found.ndim == 3 else found
     if found.shape[1] not in (1, 3):
-        raise ValueError(f"{name} of shape {list(found.shape)}: give [N, C, H, W] with C = 1 or 3, or [N, H, W]")
+        raise ValueError(f"{name} has shape {list(found.shape)}: give [N, C, H, W] with C = 1 or 3, or [N, H, W]")
     return found.transpose(0, 2, 3, 1)
 
 
 def own_range(image: Array) -> tuple[float, float]:
-    """The smallest range that holds [0, 1] and all finite values of the image."""
+    """Return the smallest range that contains [0, 1] and all finite values of the image."""
     finite = image[np.isfinite(image)]
     return min(0.0, finite.min(initial=0)), max(1.0, finite.max(initial=1))
 
 
 def columns_for(n: int) -> int:
-    """Columns of a grid about twice as wide as high, with as few empty cells as may be; at most 10."""
+    """Return the number of columns, at most 10, of a grid about twice as wide as high with few empty cells."""
     rows = math.ceil(n / min(10, math.ceil(math.sqrt(2 * n))))
     return math.ceil(n / rows)
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """Images row by row, with titles above and green frames around some.
+    """Images in rows, with titles above them and green frames around some.
 
     Args:
-        images: Each [H, W, C], C = 1 or 3, all of one size; None leaves its cell empty.
-        limits: Of each image, the values drawn black and white, or at the ends of `colours`.
-        columns: Images in a row.
-        titles: One for each image; an empty one shows nothing.
-        boxed: Which images are framed.
-        colours: Matplotlib's name of the colours of images of one channel.
+        images: Each [H, W, C], C = 1 or 3, all of one size; None leaves a cell empty.
+        limits: For each image, the values drawn black and white, or in the first and last of `colours`.
+        columns: Number of images in a row.
+        titles: One for each image; an empty title is not shown.
+        boxed: Which images get a frame.
+        colours: Name of the matplotlib colour map for images with one channel.
     """
 
     images: Sequence[Array | None]
@@ -96,7 +96,7 @@ class Mosaic:
         return float(self.cell * height / width)
 
     def _tops(self) -> list[float]:
-        """Upper edge of the images of each row, and the lower edge of all, in inches from above."""
+        """Return the upper edge of each row of images, and the lower edge of the mosaic, in inches from the top."""
         tops, edge = [], 0.0
         for start in range(0, len(self.images), self.columns):
             titles = (self.titles or [])[start : start + self.columns]
@@ -106,7 +106,7 @@ class Mosaic:
         return [*tops, edge + _GAP]
 
     def draw(self, axis: Axes) -> None:
-        """Draw into axes whose unit becomes an inch."""
+        """Draw into axes, whose unit becomes an inch."""
         from matplotlib.patches import Rectangle
 
         tops, cell, height = self._tops(), self.cell, self._cell_height()
@@ -127,7 +127,7 @@ class Mosaic:
         axis.set_axis_off()
 
     def figure(self, caption: str) -> Figure:
-        """Draw into a figure of its own, with a caption below."""
+        """Draw into a new figure, with a caption below."""
         from matplotlib.figure import Figure
 
         width = max(self.width + 0.1, 4.0)

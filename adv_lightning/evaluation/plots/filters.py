@@ -13,22 +13,22 @@ from adv_lightning.evaluation.plots._mosaic import Mosaic, columns_for, pictures
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = "RdBu_r"  # two hues that the colour-blind can tell apart, white between them
-_SHOWN = 0.995  # the share of the weights that the scale holds: a few large ones would leave the rest pale
+_COLOURS = "RdBu_r"  # two hues that colour-blind people can tell apart, with white between them
+_SHOWN = 0.995  # share of the weights within the scale: a few large ones would make the rest pale
 
 
 def filters(weights: Values, titles: Sequence[str] | None = None, columns: int | None = None) -> Figure:
     """Draw the filters of a first layer in a grid, on one scale that is symmetric around zero.
 
-    The scale holds 99.5 % of the weights; those beyond have the colour of its ends.
+    The scale covers 99.5 % of the weights; weights beyond it have the colour of its ends.
 
     Args:
         weights: [N, C, H, W] with C = 1 or 3, or [N, H, W].
         titles: One above each filter.
-        columns: Filters in a row, such as the pieces of a maxout unit; by default a grid that is wider than high.
+        columns: Number of filters in a row, such as the pieces of a maxout unit. None: a grid wider than high.
 
     Raises:
-        ValueError: weights has another shape, titles is not one for each, or columns is below 1.
+        ValueError: `weights` has another shape, `titles` another length, or `columns` is below 1.
     """
     images = pictures("weights", weights)
     span = _span(images)
@@ -38,16 +38,16 @@ def filters(weights: Values, titles: Sequence[str] | None = None, columns: int |
 
 
 def weights_and_sign(weights: Values, titles: Sequence[str] | None = None) -> Figure:
-    """Draw the weights of each class of a linear model, and below them their sign, which is what attacks it most.
+    """Draw the weights of each class of a linear model, and below them their sign, the strongest perturbation.
 
-    The scale of the weights is that of `filters`.
+    The scale of the weights is as in `filters`.
 
     Args:
         weights: [K, C, H, W] with C = 1 or 3, or [K, H, W].
         titles: One above each class.
 
     Raises:
-        ValueError: weights has another shape, or titles is not one for each.
+        ValueError: `weights` has another shape, or `titles` another length.
     """
     images = pictures("weights", weights)
     same_length(len(images), "classes", titles=titles)
@@ -60,7 +60,7 @@ def weights_and_sign(weights: Values, titles: Sequence[str] | None = None) -> Fi
         empty = [None] * (columns - len(band))
         cells += [*band, *empty, *(np.sign(image) for image in band), *empty]
         texts += [*labels, *("" for _ in empty), *("" for _ in range(columns))]
-    row = [(-span, span)] * columns + [(-1.6, 1.6)] * columns  # the ends of the colours are too dark to tell apart
+    row = [(-span, span)] * columns + [(-1.6, 1.6)] * columns  # the ends of the colour map are too dark to tell apart
     mosaic = Mosaic(cells, row * (len(cells) // len(row)), columns, texts, colours=_COLOURS)
     return mosaic.figure(f"Above: the weights; {_scale(images, span)}. Below: their sign. {_meaning(images)}.")
 
@@ -72,8 +72,8 @@ def _span(images: Array) -> float:
 
 def _scale(images: Array, span: float) -> str:
     beyond = (np.abs(images) > span).mean()
-    return f"scale \u00b1{span:.2g}" + (f", {beyond:.1%} reach beyond" if beyond else "")
+    return f"scale \u00b1{span:.2g}" + (f", {beyond:.1%} of the weights lie beyond it" if beyond else "")
 
 
 def _meaning(images: Array) -> str:
-    return "Red is above zero, blue below" if images.shape[-1] == 1 else "Grey is zero, in each colour"
+    return "Red is above zero, blue below" if images.shape[-1] == 1 else "Grey is zero in each colour channel"

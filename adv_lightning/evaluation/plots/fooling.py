@@ -1,4 +1,4 @@
-"""Images in a grid, some of them framed (Goodfellow et al. 2015, figure 5)."""
+"""Images in a grid, some with a frame (Goodfellow et al. 2015, figure 5)."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ def image_grid(
 
     Args:
         images: [N, C, H, W] with C = 1 or 3, or [N, H, W], of any range.
-        boxed: Which are framed, bool [N].
+        boxed: Which images get a frame, bool [N].
         titles: One above each image.
-        columns: Images in a row; by default a grid that is wider than high.
-        scale: The values drawn black and white, for all images. By default each image has a scale of its own, the
-            smallest that holds [0, 1] and all its values.
-        caption: What a frame means, for instance; the scale is said after it.
+        columns: Number of images in a row. None: a grid wider than high.
+        scale: The values drawn black and white, for all images. None: each image has its own scale, the smallest that
+            contains [0, 1] and all its values.
+        caption: Text below, for example what a frame means; the scale is written after it.
 
     Raises:
-        ValueError: images has another shape, boxed or titles is not one for each, columns is below 1, or scale does
-            not rise.
+        ValueError: `images` has another shape, `boxed` or `titles` another length, `columns` is below 1, or `scale`
+            does not increase.
     """
     found = pictures("images", images)
     if scale is not None and not scale[0] < scale[1]:
-        raise ValueError(f"scale={scale!r}: give two numbers, the first below the second")
+        raise ValueError(f"scale={scale!r}: give two increasing numbers")
     limits = [own_range(image) if scale is None else scale for image in found]
-    said = "Each on a scale of its own." if scale is None else f"Scale: {number(scale[0])} to {number(scale[1])}."
+    said = "Each image has its own scale." if scale is None else f"Scale: {number(scale[0])} to {number(scale[1])}."
     if scale is None and all(limit == (0, 1) for limit in limits):
         said = "Scale: 0 to 1."
     columns = columns_for(len(found)) if columns is None else columns

@@ -1,4 +1,4 @@
-"""A table of shares in colours."""
+"""A table of shares as a heat map."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adv_lightning.evaluation.plots._common import FONT, WIDTH, Values, array, n
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_ROOM = 0.42  # inches that "100%" needs
+_ROOM = 0.42  # inches: the width of "100%"
 
 
 def heat_map(
@@ -24,18 +24,18 @@ def heat_map(
     row_label: str = "",
     column_label: str = "",
 ) -> Figure:
-    """Draw a table of shares, each cell coloured by its value, with its percentage where there is room.
+    """Draw a table of shares, each cell coloured by its value, with its percentage if there is room.
 
     Args:
-        values: [R, C] in [0, 1]; a NaN is drawn grey, as a dash.
+        values: [R, C] in [0, 1]; NaN is drawn grey, with a dash.
         rows: A name for each row.
         columns: A name for each column.
-        title: Stands above.
-        row_label: What the rows are.
-        column_label: What the columns are.
+        title: Title above the table.
+        row_label: Label of the rows.
+        column_label: Label of the columns.
 
     Raises:
-        ValueError: values has another shape or lies outside [0, 1], or the names are not one for each.
+        ValueError: `values` has another shape or lies outside [0, 1], or there are not as many names.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -74,6 +74,6 @@ def _percent(share: float) -> str:
 
 
 def _readable(background: tuple[float, float, float, float]) -> str:
-    """Black or white, whichever has more contrast (WCAG 2: the relative luminance where both have 4.58)."""
+    """Return black or white, whichever has more contrast (WCAG 2: at this relative luminance both have 4.58)."""
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in background[:3]]
     return "black" if np.dot(linear, [0.2126, 0.7152, 0.0722]) > 0.179 else "white"

@@ -1,4 +1,4 @@
-"""Counts of confidences and of classes, a panel an attack."""
+"""Histograms of confidences and of classes, one panel for each attack."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ if TYPE_CHECKING:
 
 
 def confidence_histogram(counts: Mapping[str, Values]) -> Figure:
-    """Draw how confident a network is where it is right and where it is wrong, a panel an attack.
+    """Draw the confidence of correct and of wrong predictions, one panel for each attack.
 
-    The panels share their axis of counts, which is logarithmic if the largest is over 50 times the smallest above 0.
+    All panels share the axis of counts, which is logarithmic if the largest count is over 50 times the smallest count
+    above 0.
 
     Args:
-        counts: Of each attack, ints [2, bins]: examples by their largest probability in bins of one width from 0 to 1,
-            first those classified right, then those classified wrong.
+        counts: For each attack, ints [2, bins]: numbers of examples by their largest probability, in bins of equal
+            width from 0 to 1, first the correctly classified ones, then the misclassified ones.
 
     Raises:
-        ValueError: there is no attack, or counts have another shape.
+        ValueError: there is no attack, or the counts have another shape.
     """
     tables = {name: array(f"counts[{name!r}]", table, "[2, bins]", 2) for name, table in counts.items()}
     for name, table in tables.items():
         if len(table) != 2:
-            raise ValueError(f"counts[{name!r}] of shape {list(table.shape)}: give [2, bins], right and wrong")
+            raise ValueError(f"counts[{name!r}] has shape {list(table.shape)}: give [2, bins], right and wrong")
     texts = {name: f"{table[1].sum():,.0f} of {table.sum():,.0f} wrong" for name, table in tables.items()}
     figure, axes = _panels(texts, 3, 2.3)
     seen = np.concatenate([table[table > 0] for table in tables.values()])
@@ -63,14 +64,15 @@ def confidence_histogram(counts: Mapping[str, Values]) -> Figure:
 
 
 def class_bars(counts: Mapping[str, Values], class_names: Sequence[str] | None = None) -> Figure:
-    """Draw what share of the mistakes was taken for each class, a panel an attack; dashed, where all would be equal.
+    """Draw the share of the mistakes that each class gets, one panel for each attack; a dashed line is at 1/K.
 
     Args:
-        counts: Of each attack, ints [K]: mistakes, or rubbish, taken for each class. K is the same for all.
-        class_names: A name for each class; by default its number.
+        counts: For each attack, ints [K]: number of mistakes, or of rubbish inputs, taken for each class. All have
+            the same K.
+        class_names: A name for each class. None: its number.
 
     Raises:
-        ValueError: there is no attack, or counts have another shape, or class_names is not one for each.
+        ValueError: there is no attack, the counts have another shape, or `class_names` another length.
     """
     tables = {name: array(f"counts[{name!r}]", table, "[K]", 1) for name, table in counts.items()}
     classes = len(next(iter(tables.values()), ()))
@@ -88,7 +90,7 @@ def class_bars(counts: Mapping[str, Values], class_names: Sequence[str] | None =
 
 
 def _panels(texts: Mapping[str, str], most: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Axes side by side, at most so many, titled by a name and a text each."""
+    """Return a figure with one titled panel for each text, at most `most` side by side."""
     from matplotlib.figure import Figure
 
     if not texts:

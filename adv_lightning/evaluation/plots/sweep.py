@@ -1,4 +1,4 @@
-"""What happens along eps (Goodfellow et al. 2015, figure 4)."""
+"""Curves over eps (Goodfellow et al. 2015, figure 4)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Point = tuple[float, float, float, float, float | None]
-_CURVES = 10  # so many can be told apart
+_CURVES = 10  # more cannot be told apart
 
 
 def logit_sweep(
@@ -43,22 +43,23 @@ def logit_sweep(
     y: int,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw the logits of one example against eps, that of its class thick, and below them the inputs that make them.
+    """Draw the logits of one example against eps, with a thick line for its class, and some of the inputs below.
 
-    Of more than 10 classes, the true one and those 9 are named that lead at most eps, or come nearest to leading.
+    With more than 10 classes, the legend names the true class and the 9 others that have the largest logit at most
+    eps, or come closest to it.
 
     Args:
-        eps: Sizes of the step, rising, [E].
-        logits: Of each eps, [E, K]; a single logit, [E, 1], speaks for class 1 where it is positive.
+        eps: Sizes of the step, increasing, [E].
+        logits: Logits at each eps, [E, K]; a single logit, [E, 1], means class 1 if it is positive.
         images: Some of the inputs, [M, C, H, W] with C = 1 or 3, or [M, H, W], of any range: each has the smallest
-            scale that holds [0, 1] and all its values. None: the inputs are no images, and none are drawn.
-        image_eps: Their eps, rising, [M].
-        correct: Which of them are classified correctly, bool [M].
+            scale that contains [0, 1] and all its values. None: the inputs are not images, and none are drawn.
+        image_eps: The eps of these inputs, increasing, [M].
+        correct: Which of these inputs are classified correctly, bool [M].
         y: The true class.
-        class_names: A name for each class; by default its number.
+        class_names: A name for each class. None: its number.
 
     Raises:
-        ValueError: a shape does not fit the others, eps does not rise, or y is no class.
+        ValueError: a shape does not fit the others, eps does not increase, or `y` is not a class.
     """
     from matplotlib.figure import Figure
 
@@ -66,11 +67,11 @@ def logit_sweep(
     places = array("image_eps", image_eps, "[M]", 1)
     for name, values in (("eps", steps), ("image_eps", places)):
         if not (np.diff(values) > 0).all():
-            raise ValueError(f"{name} does not rise: sort it, with what belongs to it, and leave out what is twice")
+            raise ValueError(f"{name} does not increase: sort it and its values, and remove duplicates")
     same_length(len(steps), "eps", logits=curves)
     classes = max(curves.shape[1], 2)
     if not 0 <= y < classes:
-        raise ValueError(f"y={y!r} for logits of shape {list(curves.shape)}: give a class, 0 to {classes - 1}")
+        raise ValueError(f"y={y!r} with logits of shape {list(curves.shape)}: give a class from 0 to {classes - 1}")
     same_length(classes, "classes", class_names=class_names)
     names = [str(k) for k in range(classes)] if class_names is None else [shorten(n, 16) for n in class_names]
 
@@ -88,8 +89,8 @@ def logit_sweep(
         array("correct", correct, "[M]", 1).astype(bool).tolist(),
     )
     caption = wrap(
-        "Inputs, each with its \u03b5 above it, row by row: upper left the lowest \u03b5, lower right the highest. "
-        "Green frames: classified correctly.",
+        "Inputs, each with its \u03b5 above it, row by row from the lowest \u03b5 to the highest. Green frames: "
+        "classified correctly.",
         WIDTH - 0.5,
     )
     strip = mosaic.height + 0.5
@@ -102,7 +103,7 @@ def logit_sweep(
 
 
 def _numbers(values: Array) -> list[str]:
-    """Two decimals of the largest; so what should be 0 reads 0."""
+    """Write numbers with three digits of the largest, so that rounding errors of 0 read 0."""
     decimals = 2 - math.floor(math.log10(np.abs(values).max() or 1))
     return [number(round(value, decimals) + 0.0, 6) for value in values.tolist()]
 
@@ -132,7 +133,7 @@ def _draw_logits(axis: Axes, eps: Array, logits: Array, y: int, names: Sequence[
 
 
 def _others(logits: Array, y: int) -> tuple[list[int], list[int]]:
-    """The classes to be named beside y, by number, and the rest."""
+    """Return the classes to name beside y, in order, and the rest."""
     behind = logits - logits.max(axis=1, keepdims=True)
     order = np.lexsort((-behind.mean(axis=0), -(behind == 0).sum(axis=0)))
     others = [k for k in order.tolist() if k != y]
@@ -143,11 +144,11 @@ def error_against_eps(curves: Mapping[str, Sequence[Point]]) -> Figure:
     """Draw the error of several attacks against eps, with its interval, and the mean confidence on mistakes below.
 
     Args:
-        curves: Of each attack its points (eps, error, lower end of the interval, upper end, mean confidence on
-            mistakes or None), rates in [0, 1], in any order. Without any confidence there is no lower panel.
+        curves: For each attack, points (eps, error, lower end of the interval, upper end, mean confidence on mistakes
+            or None), rates in [0, 1], in any order. Without any confidence there is no lower panel.
 
     Raises:
-        ValueError: there is no curve, or one has no point or points of other than 5 entries.
+        ValueError: there is no curve, a curve has no points, or a point does not have 5 entries.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

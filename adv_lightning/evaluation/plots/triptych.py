@@ -1,4 +1,4 @@
-"""Images clean, their perturbation, and under attack."""
+"""Clean images, their perturbation, and the images under attack."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def triptych(
     attacked: list[tuple[int, float]],
     class_names: list[str] | None = None,
 ) -> Figure:
-    """Draw a column an image: clean, the perturbation on a scale of its own with its largest value, under attack.
+    """Draw a column for each image: clean, the perturbation on its own scale with its largest value, under attack.
 
-    A wrong prediction is red. The figure is wide, because TensorBoard shows it in cards of little height.
+    A wrong prediction is red. The figure is wide because TensorBoard's cards are low.
 
     Args:
         x: Clean images, [N, C, H, W], C = 1 or 3, shown on the scale [0, 1].
-        x_adv: The same under attack.
+        x_adv: The same images under attack.
         y: Their classes, int64 [N].
-        clean: Predicted class and its probability of each clean image.
-        attacked: The same under attack.
-        class_names: A name for each class; by default its number.
+        clean: Predicted class of each clean image, and its probability.
+        attacked: The same for the images under attack.
+        class_names: A name for each class. None: its number.
     """
-    from matplotlib.figure import Figure  # slow to import, and only this needs it
+    from matplotlib.figure import Figure  # slow to import, and needed only here
 
     figure = Figure(figsize=(0.5 + 1.25 * len(x), 6.0), layout="constrained")
     axes = figure.subplots(3, len(x), squeeze=False)

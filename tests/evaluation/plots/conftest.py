@@ -1,4 +1,4 @@
-"""What every picture must be: readable."""
+"""Fixtures that check that pictures are readable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[Text]]:
-    """Draws a figure and returns the texts that came onto it."""
+    """Draws a figure and returns the texts in it."""
 
     def draw(figure: Figure) -> list[Text]:
         texts: list[Text] = []
@@ -36,7 +36,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[Text]]:
 
 @pytest.fixture
 def legible(drawn: Callable[[Figure], list[Text]]) -> Callable[[Figure], list[str]]:
-    """Asserts that at 800 pixels all texts have 9 points or more, lie inside, and are clear of each other."""
+    """Asserts that at 800 pixels all texts have at least 9 points, lie inside the figure and do not overlap."""
 
     def check(figure: Figure) -> list[str]:
         texts = drawn(figure)

@@ -1,4 +1,4 @@
-"""A table of shares in colours."""
+"""A table of shares as a heat map."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_percentage_has_contrast() -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_a_large_table_has_a_scale_instead_and_names_every_few() -> None:
+def test_large_table_has_a_colour_bar_and_few_names() -> None:
     names = [str(i) for i in range(100)]
     axis, scale = heat_map(np.eye(100), names, names).axes
     assert not axis.texts
@@ -62,12 +62,12 @@ def test_long_names_keep_both_ends() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ([[87.0]], r"values lie outside \[0, 1\]: give shares, not percentages"),
-        ([0.5], r"values of shape \[1\]: give \[R, C\]"),
-        ([[0.5], [0.5]], "rows has 1 entries for 2 rows of values: give one for each"),
-        ([[0.5, 0.5]], "columns has 1 entries for 2 columns of values"),
+        ([[87.0]], r"values.*\[0, 1\]"),
+        ([0.5], r"values.*\[1\].*\[R, C\]"),
+        ([[0.5], [0.5]], "rows has 1 entries for 2 rows"),
+        ([[0.5, 0.5]], "columns has 1 entries for 2 columns"),
     ],
 )
-def test_what_is_no_table_of_shares_is_refused(values: Any, words: str) -> None:
+def test_refuses_what_is_not_a_table_of_shares(values: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         heat_map(values, ["a"], ["x"])

@@ -11,7 +11,7 @@ import torch
 from adv_lightning.evaluation.plots import class_bars, confidence_histogram
 
 
-def test_a_panel_an_attack_with_right_and_wrong() -> None:
+def test_one_panel_for_each_attack() -> None:
     counts = {"clean": torch.tensor([[0, 1, 20], [2, 0, 1]]), "FGSM": [[0, 0, 3], [1, 2, 9]]}
     figure = confidence_histogram(counts)
     assert [axis.get_title() for axis in figure.axes] == ["clean\n3 of 24 wrong", "FGSM\n12 of 15 wrong"]
@@ -24,7 +24,7 @@ def test_a_panel_an_attack_with_right_and_wrong() -> None:
     assert [text.get_text() for text in figure.legends[0].texts] == ["right", "wrong"]
 
 
-def test_a_wide_range_of_counts_is_logarithmic_in_all_panels() -> None:
+def test_wide_range_of_counts_is_logarithmic() -> None:
     figure = confidence_histogram({"clean": [[1, 51], [0, 0]], "FGSM": [[2, 2], [1, 1]], "PGD": [[0, 0], [0, 0]]})
     assert [axis.get_yscale() for axis in figure.axes] == ["log"] * 3
     assert all(low < 1 and high > 51 for low, high in (axis.get_ylim() for axis in figure.axes))
@@ -51,15 +51,15 @@ def test_bars_are_shares_of_each_panel() -> None:
 @pytest.mark.parametrize(
     ("draw", "arguments", "words"),
     [
-        (confidence_histogram, ({},), "counts is empty: give at least one attack"),
-        (class_bars, ({},), "counts is empty: give at least one attack"),
-        (confidence_histogram, ({"FGSM": [[1, 2]]},), r"counts\['FGSM'\] of shape \[1, 2\]: give \[2, bins\]"),
-        (confidence_histogram, ({"FGSM": [1, 2]},), r"counts\['FGSM'\] of shape \[2\]: give \[2, bins\]"),
-        (class_bars, ({"FGSM": [[1, 2]]},), r"counts\['FGSM'\] of shape \[1, 2\]: give \[K\]"),
+        (confidence_histogram, ({},), "counts is empty"),
+        (class_bars, ({},), "counts is empty"),
+        (confidence_histogram, ({"FGSM": [[1, 2]]},), r"counts\['FGSM'\].*\[1, 2\].*\[2, bins\]"),
+        (confidence_histogram, ({"FGSM": [1, 2]},), r"counts\['FGSM'\].*\[2\].*\[2, bins\]"),
+        (class_bars, ({"FGSM": [[1, 2]]},), r"counts\['FGSM'\].*\[1, 2\].*\[K\]"),
         (class_bars, ({"a": [1, 2], "b": [1]},), r"counts\['b'\] has 1 entries for 2 classes"),
         (class_bars, ({"a": [1, 2]}, ["x"]), "class_names has 1 entries for 2 classes"),
     ],
 )
-def test_what_does_not_fit_is_refused(draw: Any, arguments: Any, words: str) -> None:
+def test_refuses_wrong_shapes(draw: Any, arguments: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         draw(*arguments)

@@ -65,13 +65,13 @@ PICTURES: dict[str, Callable[[], Figure]] = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_letters_are_large_inside_and_clear_of_each_other(name: str, legible: Callable[[Figure], list[str]]) -> None:
+def test_pictures_are_legible(name: str, legible: Callable[[Figure], list[str]]) -> None:
     figure = PICTURES[name]()
     assert legible(figure)
 
 
 @pytest.mark.parametrize("path", sorted(Path(plots.__file__).parent.glob("*.py")), ids=lambda path: path.name)
-def test_matplotlib_is_imported_only_to_draw_and_without_pyplot(path: Path) -> None:
+def test_imports_matplotlib_late_and_without_pyplot(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert "pyplot" not in text
     roots = {

@@ -1,4 +1,4 @@
-"""Images clean, their perturbation, and under attack."""
+"""Clean images, their perturbation, and the images under attack."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from adv_lightning.evaluation.plots import triptych
 
 
-def test_the_figure_shows_clean_perturbation_and_attacked() -> None:
+def test_shows_clean_perturbation_and_attacked() -> None:
     torch.manual_seed(0)
     x = torch.rand(2, 1, 4, 4)
     x_adv = (x + 0.25 * torch.randn(2, 1, 4, 4).sign()).clamp(0, 1)

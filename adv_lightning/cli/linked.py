@@ -1,0 +1,81 @@
+"""What a network learns of the data: its number of classes and the shape of its inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
+from torch import nn
+
+from adv_lightning.cli.errors import arguments_of
+
+if TYPE_CHECKING:
+    from lightning.pytorch.cli import LightningCLI
+
+_FACTS = ("num_classes", "input_shape")
+_NETWORKS = ("backbone", "backbone.init_args.backbone")
+"""The networks that learn of the data: the backbone, and one that it wraps."""
+
+
+def link_data(parser: LightningArgumentParser) -> None:
+    """Hand what the data know to the networks that accept it."""
+    for fact in _FACTS:
+        for network in _NETWORKS:
+            parser.link_arguments(
+                f"data.{fact}", f"model.init_args.{network}.init_args.{fact}", _as_list, apply_on="instantiate"
+            )
+
+
+class ModuleBuilder:
+    """Builds the module for the command line, with its whole configuration as hyper-parameters.
+
+    Lightning's own builder would also store what a network does not accept, which then cannot be rebuilt.
+
+    Args:
+        cli: The command line, once it has parsed.
+    """
+
+    def __init__(self, cli: LightningCLI) -> None:
+        self.cli = cli
+
+    def __call__(self, kind: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        description = self._config()["model"]
+        settings = dict(description.get("init_args", {})) | description.get("dict_kwargs", {})
+        refused = _refused(kwargs.get("backbone"))
+        for target, value in applied_instantiation_links.items():
+            key = target.removeprefix("model.").removeprefix("init_args.")
+            if target.startswith("model.") and key not in refused:
+                _set(settings, key, value)
+        stored = {"_class_path": description["class_path"], **settings}
+        with _given_hyperparameters_context(stored, "lightning.pytorch.cli.instantiate_module"):
+            return kind(*args, **kwargs)
+
+    def _config(self) -> dict[str, Any]:
+        text = self.cli.parser.dump(self.cli.config, skip_link_targets=False, skip_none=False, format="yaml")
+        config = yaml.safe_load(text)
+        settings: dict[str, Any] = config.get(self.cli.subcommand, config)
+        return settings
+
+
+def _refused(network: Any) -> set[str]:
+    """Return the keys of what the networks do not accept."""
+    found = set()
+    for place in _NETWORKS:
+        accepted = arguments_of(type(network)) if isinstance(network, nn.Module) else []
+        found |= {f"{place}.init_args.{fact}" for fact in _FACTS if fact not in accepted}
+        network = getattr(network, "backbone", None)
+    return found
+
+
+def _set(settings: dict[str, Any], key: str, value: Any) -> None:
+    *parts, last = key.split(".")
+    for part in parts:
+        settings = settings.setdefault(part, {})
+    settings[last] = value
+
+
+def _as_list(value: Any) -> Any:
+    # A tuple would be written to the logger's hparams.yaml as a Python object.
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,106 @@
+"""One evaluation step: predictions of a batch, clean and under attack, counted over the epoch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from adv_lightning.attacks.base import Attack, SingleStepAttack
+from adv_lightning.attacks.gradients import input_gradient
+from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.losses import Loss
+from adv_lightning.methods.input_checks import BatchCheck
+from adv_lightning.metrics.epoch import EpochMetrics
+
+
+class Judged(Protocol):
+    """What is evaluated: a network with its loss. It is an `nn.Module` too; `AdversarialModule` is one."""
+
+    loss_fn: Loss
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return logits, [B, K]."""
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return J, the mean loss over the batch, a scalar."""
+
+
+class EvaluationStep(nn.Module):
+    """Counts the mistakes of an evaluation epoch.
+
+    Attributes:
+        metrics: The counts so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metrics = EpochMetrics()
+        self._seen = 0
+
+    def forward(
+        self,
+        model: Judged,
+        x: Tensor,
+        y: Tensor,
+        attack: Attack | None,
+        *,
+        first: bool,
+        samples: int | None = None,
+        rank: int = 0,
+        processes: int = 1,
+        trained: bool = True,
+    ) -> dict[str, Tensor]:
+        """Count one batch.
+
+        Args:
+            model: What is evaluated.
+            x: Inputs, [B, ...].
+            y: Labels, int64 [B].
+            attack: Perturbs the inputs. None: only clean inputs are counted.
+            first: Whether this is the first batch of the epoch, which resets the counts.
+            samples: Attack only the first so many examples of the epoch, over all processes. None: all.
+            rank: Number of this process.
+            processes: Number of processes.
+            trained: Whether the network may be expected to have a gradient. Weights that start at zero have none.
+
+        Returns:
+            `logits`, [B, K], and `adv_logits`, those of the attacked examples.
+
+        Raises:
+            ValueError: inputs, labels or logits are not what they must be; see `BatchCheck`.
+        """
+        assert isinstance(model, nn.Module)
+        if first:
+            self._seen = 0
+            self.metrics.reset()
+        n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
+        self._seen += len(x)
+        with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
+            if attack is None or n == 0:
+                logits = model(x)
+                adv_logits = logits[:0]
+            else:
+                logits, adv_logits = judge(model, x[:n], y[:n], attack)
+                if n < len(x):
+                    logits = torch.cat([logits, model(x[n:])])
+        loss = model.loss(logits, y)
+        self.metrics.add(model.loss_fn.predict(logits), y, loss)
+        if attack is not None:
+            probabilities = model.loss_fn.probabilities(adv_logits)
+            self.metrics.add_attacked(model.loss_fn.predict(adv_logits), probabilities, y[:n])
+        return {"logits": logits, "adv_logits": adv_logits}
+
+
+def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
+    """Return the logits, [B, K], of the inputs and of the inputs under attack.
+
+    A single-step attack's own clean pass gives the first.
+    """
+    if isinstance(attack, SingleStepAttack) and attack.needs_grad:
+        clean = input_gradient(model, x, y, loss_fn=model.loss)
+        logits, x_adv = clean.logits, attack.step(x, clean.grad)
+    else:
+        logits, x_adv = model(x), attack(model, x, y, loss_fn=model.loss)
+    return logits, model(x_adv)
