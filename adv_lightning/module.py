@@ -1,4 +1,8 @@
-"""AdversarialModule: any classifier, trained on the mixed loss and judged under attack."""
+"""AdversarialModule: any classifier, trained by a method and judged under attack.
+
+Length: one class, of which the documented arguments are a third. What its hooks do is in `methods/`, `metrics/` and
+`data/`.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +27,7 @@ from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair, warn_of_rounding
 from adv_lightning.methods.mixed import Mixed, chosen
 from adv_lightning.methods.objective import Crafting, Masks, Objective, Passes, Statistics
+from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.sites import PerturbationSite
 from adv_lightning.metrics.running_means import TrainingMeans
 
@@ -205,24 +210,7 @@ class AdversarialModule(LightningModule):
         Raises:
             ValueError: no parameter requires a gradient, or the optimizer or scheduler refuses its arguments.
         """
-        trainable = [p for p in self.parameters() if p.requires_grad]
-        if not trainable:
-            raise ValueError(
-                "no parameter requires a gradient, so there is nothing to train. Lightning's BackboneFinetuning "
-                "freezes all of `backbone`, which is the whole network here: freeze some of its layers with your own "
-                "BaseFinetuning, or keep the head outside `backbone` in a subclass with its own forward"
-            )
-        try:
-            optimizer = self.optimizer_factory(trainable)
-            scheduler = None if self.lr_scheduler_factory is None else self.lr_scheduler_factory(optimizer)
-        except ValueError as error:
-            raise ValueError(f"cannot build the optimizer or the scheduler: {error}") from error
-        if scheduler is None:
-            return optimizer
-        config = {"scheduler": scheduler, "interval": self.lr_interval}
-        if hasattr(scheduler, "monitor"):
-            config["monitor"] = scheduler.monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return build_optimizers(self.parameters(), self.optimizer_factory, self.lr_scheduler_factory, self.lr_interval)
 
     # Evaluation
 
@@ -307,19 +295,12 @@ class AdversarialModule(LightningModule):
                 not passed.
         """
         kwargs = {"weights_only": True, **checkpoint_format.moved_arguments(checkpoint_path), **kwargs}
-        try:
+        with checkpoint_format.missing_backbone_named(checkpoint_path, cls.__name__):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
-        except TypeError as error:
-            if "'backbone'" not in str(error):
-                raise
-            raise TypeError(
-                f"{checkpoint_path} holds a {cls.__name__} whose backbone was built in Python, so the file has its "
-                f"weights but not its code: pass the network, {cls.__name__}.load_from_checkpoint(path, backbone=net)"
-            ) from error
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a newer format; take over the description of a module that the command line built."""
-        checkpoint_format.check(checkpoint, loss=str(self.loss_fn))
+        checkpoint_format.upgrade(checkpoint, loss=str(self.loss_fn))
         if (trainer := self._attached_trainer()) is not None:
             means = checkpoint.get(checkpoint_format.MEANS, {})
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)

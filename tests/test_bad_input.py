@@ -1,4 +1,4 @@
-"""Bad input, a case a row of the table in docs/reliability.md, which is held to what is really said."""
+"""Bad input: one case for each row of the table in docs/reliability.md, whose messages must be the real ones."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Change = Callable[[Tensor, Tensor], Any]
 
 
 def refused(act: Callable[[], Any]) -> str:
-    """What the package says of `act`, on purpose."""
+    """The message of the error that the package raises on purpose."""
     with pytest.raises((ValueError, TypeError, ArithmeticError)) as caught:
         act()
     assert is_ours(caught.value)
@@ -57,7 +57,7 @@ def warned(act: Callable[[], Any]) -> str:
 
 
 def command(words: list[str]) -> str:
-    """The one line that a command line says before it ends with status 2."""
+    """The one line that a command prints before it ends with status 2."""
     err = io.StringIO()
     with contextlib.redirect_stderr(err), pytest.raises(SystemExit) as stop:
         main(words)
@@ -68,13 +68,13 @@ def command(words: list[str]) -> str:
 
 
 def changed(change: Change, at: int = 0) -> Batches:
-    """Three batches, of which one is changed."""
+    """Three batches, one of them changed."""
     loader = batches(3)
     return Batches(*[change(x, y) if i == at else (x, y) for i, (x, y) in enumerate(loader.batches)])
 
 
 def both(change: Change, at: int = 0, attack: Attack | None = None, **kwargs: Any) -> str:
-    """What training says, which is what an evaluation says too."""
+    """The error in training, which is the same in an evaluation."""
     loader = changed(change, at)
 
     def module() -> AdversarialModule:
@@ -92,7 +92,7 @@ def with_nan(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Wrapped(nn.Module):
-    """A network of which `change` makes something else."""
+    """A network whose forward pass is changed."""
 
     def __init__(self, change: Callable[[nn.Module, Tensor], Any]) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class Wrapped(nn.Module):
 
 
 def backbone(change: Callable[[nn.Module, Tensor], Any]) -> str:
-    """What training says of such a backbone, which is what an evaluation says too."""
+    """The error of such a backbone in training, which is the same in an evaluation."""
     said = refused(lambda: fit(AdversarialModule(Wrapped(change), FGSM(0.1)), batches(1)))
     judge = AdversarialModule(Wrapped(change), FGSM(0.1))
     assert refused(lambda: quiet_trainer().test(judge, batches(1), verbose=False)) == said
@@ -112,7 +112,7 @@ def backbone(change: Callable[[nn.Module, Tensor], Any]) -> str:
 
 
 class Given(ImageDataModule):
-    """Six images of two classes, or what is given."""
+    """Six images of two classes, or the given ones."""
 
     input_shape = (1, 1, 1)
     all_class_names = ("a", "b")
@@ -214,7 +214,7 @@ def no_parameters(tmp_path: Path) -> str:
 
 
 def idx(name: str, content: Callable[[bytes], bytes]) -> Callable[[Path], str]:
-    """What is said where one of MNIST's files has another content."""
+    """The error when one of MNIST's files has another content."""
 
     def act(tmp_path: Path) -> str:
         raw = tmp_path / "MNIST" / "raw"
@@ -239,7 +239,7 @@ def file_as_root(tmp_path: Path) -> str:
 
 def root_not_writable(tmp_path: Path) -> str:
     (tmp_path / "locked").mkdir(mode=0o500)
-    # Root may write to any folder of its own, but makes none in /proc.
+    # Root may write to any folder, but cannot make one in /proc.
     root = Path("/proc/none") if os.access(tmp_path / "locked", os.W_OK) else tmp_path / "locked"
     return command([*DIGITS, f"--trainer.default_root_dir={root}"])
 
@@ -315,7 +315,7 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "float labels in a data module": lambda _: given(labels=torch.zeros(6)),
     "fewer labels than inputs": lambda _: both(lambda x, y: (x, y[:-1])),
     "fewer labels than images in a data module": lambda _: given(labels=torch.arange(5) % 2),
-    "a batch that is no pair": lambda _: both(lambda x, y: {"image": x, "label": y}),
+    "a batch that is not a pair": lambda _: both(lambda x, y: {"image": x, "label": y}),
     "inputs outside the attack's bounds": lambda _: both(
         lambda x, y: (x.abs().clamp(max=1) * 255, y), attack=FGSM(0.1, bounds=(0, 1))
     ),
@@ -323,14 +323,14 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "uint8 inputs": lambda _: both(lambda x, y: ((x * 255).byte(), y)),
     "uint8 inputs, without an attack": bytes_without_an_attack,
     "normalised inputs, and eps meant for pixels": eps_of_normalised_inputs,
-    "eps that is negative, NaN, infinite or no number": no_eps,
-    "alpha outside [0, 1], NaN or no number": no_alpha,
+    "eps that is negative, NaN, infinite or not a number": no_eps,
+    "alpha outside [0, 1], NaN or not a number": no_alpha,
     "a word for alpha on the command line": lambda _: command([*DIGITS, "--model.alpha=much"]),
     "a learning rate below 0": lambda tmp_path: command(
         [*DIGITS, f"--trainer.default_root_dir={tmp_path}", "--model.optimizer=SGD", "--model.optimizer.lr=-1"]
     ),
     "a seed below 0": lambda _: command([*DIGITS, "--seed_everything=-5"]),
-    "fewer epochs than a run that goes on has had": fewer_epochs,
+    "fewer epochs than a continued run has had": fewer_epochs,
     "bounds that do not increase": lambda _: refused(lambda: FGSM(0.1, bounds=(1, 0))),
     "an empty data module": lambda _: given(torch.zeros(0, 1, 1, 1), torch.zeros(0).long(), stage="test"),
     "a validation set of all images": lambda _: given(val_size=6),
@@ -361,7 +361,7 @@ CASES: dict[str, Callable[[Path], str | None]] = {
 
 
 def table() -> dict[str, tuple[str | None, str]]:
-    """By what is passed, the message of the row if it has one, and where more tests are."""
+    """The message of each row, if it has one, and the file with more tests."""
     section = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").partition("\n## Bad input\n")[2]
     lines = section.partition("\n## ")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
@@ -376,12 +376,12 @@ def table() -> dict[str, tuple[str | None, str]]:
 TABLE = table()
 
 
-def test_every_row_has_a_case_and_every_case_a_row() -> None:
+def test_rows_and_cases_match() -> None:
     assert list(TABLE) == list(CASES)
 
 
 @pytest.mark.parametrize("passed", CASES)
-def test_what_the_table_says_is_what_is_said(passed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_message(passed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = CASES[passed](tmp_path)
     message, more = TABLE[passed]
@@ -392,11 +392,11 @@ def test_what_the_table_says_is_what_is_said(passed: str, tmp_path: Path, monkey
         assert re.match(".*".join(map(re.escape, message.split("..."))), said or ""), said
 
 
-# What is not refused, and what it costs
+# What is accepted, and what checks cost
 
 
 class Asked(TorchDispatchMode):
-    """Counts the operations that look at values, for which a GPU would have to be waited for."""
+    """Counts the operations that read values, for which a GPU must be waited for."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -407,7 +407,7 @@ class Asked(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_values_are_looked_at_in_the_first_batch_of_an_epoch_alone() -> None:
+def test_values_are_checked_in_the_first_batch_only() -> None:
     asked = []
 
     class Counting(AdversarialModule):
@@ -423,9 +423,9 @@ def test_values_are_looked_at_in_the_first_batch_of_an_epoch_alone() -> None:
     assert asked == [first, 0, 0] * 2
 
 
-def test_looking_leaves_no_hook_and_changes_no_bit() -> None:
+def test_checks_leave_no_hook_and_change_no_bit() -> None:
     class Unseen(AdversarialModule):
-        """Its first batch is no first one for who looks."""
+        """Skips the checks of the first batch."""
 
         def training_step(self, batch: Any, batch_idx: int) -> Tensor:
             return super().training_step(batch, batch_idx + 1)
@@ -444,7 +444,7 @@ def test_looking_leaves_no_hook_and_changes_no_bit() -> None:
     assert not module._forward_hooks
 
 
-def test_a_loss_of_the_users_own_takes_the_targets_it_likes() -> None:
+def test_own_loss_accepts_other_targets() -> None:
     class Half(AdversarialModule):
         def unpack(self, batch: Any) -> tuple[Tensor, Any]:
             x, y = batch
@@ -474,4 +474,4 @@ def test_bounds_may_be_rounded() -> None:
         if passes:
             fit(module, loader)
         else:
-            assert "clips to its bounds" in refused(lambda m=module, at=loader: fit(m, at))
+            assert "bounds" in refused(lambda m=module, at=loader: fit(m, at))

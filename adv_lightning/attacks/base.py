@@ -30,10 +30,10 @@ class Attack(nn.Module):
     Works under `torch.no_grad` and `torch.inference_mode`. A subclass keeps every constructor argument as an
     attribute of the same name, so that `config` can describe it.
 
-    Checks and reports ask an attack for `ball`, `reach`, `steps`, `uses_label` and `uses_gradient`. By default it is
-    one that follows the gradient away from the label, and its attributes `eps`, `norm`, `bounds`, `steps`,
-    `step_size` and `random_start` mean what they mean for FGSM and PGD. Override what is different; a plain class
-    attribute such as `uses_label = False` is enough.
+    Checks and reports ask an attack for `ball`, `reach`, `steps`, `uses_label` and `uses_gradient`. The defaults are
+    those of an attack that follows the gradient away from the label; its attributes `eps`, `norm`, `bounds`, `steps`,
+    `step_size` and `random_start` are read as in FGSM and PGD. Override what differs: a class attribute such as
+    `uses_label = False`, or the method `ball`.
     """
 
     steps: int | None = None
@@ -71,7 +71,7 @@ class Attack(nn.Module):
         return ball.eps if self.steps == 1 else None
 
     def facts(self) -> Facts:
-        """Return all of this together, as records hold it."""
+        """Return all of the above together; records contain it."""
         steps = self.steps if isinstance(self.steps, int) else None
         return Facts(self.ball(), self.uses_label, self.uses_gradient, steps, self.reach())
 
@@ -109,12 +109,12 @@ class SingleStepAttack(Attack):
 
     @property
     def uses_label(self) -> bool:
-        """Whether the rule sees the gradient, which is its only sight of the labels."""
+        """Whether the rule gets the gradient: labels reach it in no other way."""
         return self.needs_grad
 
     @property
     def uses_gradient(self) -> bool | None:
-        """Whether the rule sees the gradient."""
+        """Whether the rule gets the gradient."""
         return self.needs_grad
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:

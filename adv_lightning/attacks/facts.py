@@ -29,7 +29,7 @@ class Ball:
 
     @classmethod
     def read(cls, eps: Any, norm: Any = math.inf, bounds: Any = None) -> Self | None:
-        """Build a ball from attributes of any type; None if eps, norm or bounds are not what a ball needs.
+        """Build a ball from attributes of any type; None unless eps, norm and bounds are as below.
 
         Args:
             eps: A finite number >= 0.
@@ -50,10 +50,10 @@ class Ball:
 
 @dataclass(frozen=True)
 class Facts:
-    """What checks and reports ask of an attack. None means unknown, or for the ball, that there is none.
+    """What checks and reports need to know about an attack. None means unknown; for the ball, unknown or no ball.
 
     Args:
-        ball: What contains its result.
+        ball: The ball that contains its result.
         uses_label: Whether it looks at the true labels.
         uses_gradient: Whether it follows the gradient of the model it is called with.
         steps: Number of steps it takes.

@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jsonargparse import Namespace
@@ -27,7 +27,7 @@ from adv_lightning.cli.failures import check_folder, full_disk_named, one_of_sev
 from adv_lightning.cli.linked import ModuleBuilder, link_data
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
-from adv_lightning.cli.runs import RunConfig
+from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
 from adv_lightning.methods.checkpoint_format import DATA, described, moved
 from adv_lightning.module import AdversarialModule
@@ -67,6 +67,11 @@ class AdversarialCLI(LightningCLI):
                 args=args,
                 **kwargs,
             )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # WeightAveraging copies the module, and with it the trainer, its callbacks, their parser and this object. What
+        # is being run cannot be copied.
+        return self
 
     # Parsing
 
@@ -156,7 +161,7 @@ class AdversarialCLI(LightningCLI):
             for callback in self.trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it late
                 if isinstance(callback, HiddenPerturbation | L1Penalty):
                     callback.check(self.model)
-            if folder := self._writes_to():
+            if folder := writes_to(self.trainer):
                 check_folder(folder)
         except (ValueError, TypeError, ImportError) as error:
             if not is_ours(error):
@@ -192,21 +197,13 @@ class AdversarialCLI(LightningCLI):
             )
         return trainer
 
-    def _writes_to(self) -> str | None:
-        """Return the folder of the runs; None if nothing is written, or not on this machine."""
-        trainer = self.trainer
-        if trainer.fast_dev_run or not (trainer.loggers or trainer.checkpoint_callbacks):  # type: ignore[attr-defined]
-            return None
-        folder = str((trainer.logger and trainer.logger.save_dir) or trainer.default_root_dir)
-        return None if "://" in folder else folder
-
     # Running
 
     def after_instantiate_classes(self) -> None:
         """Prepare for the command, if there is one; what is entered here ends with it."""
         if self.subcommand is None:
             return
-        self._while_running.enter_context(full_disk_named(self._writes_to() or "."))
+        self._while_running.enter_context(full_disk_named(writes_to(self.trainer) or "."))
         self._while_running.enter_context(one_of_several(self.trainer))
         self._while_running.enter_context(warnings.catch_warnings())
         if self.subcommand != "fit":

@@ -1,26 +1,23 @@
-"""What a network learns of the data: its number of classes and the shape of its inputs."""
+"""Facts of the data for the network: the number of classes and the shape of the inputs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from torch import nn
 
 from adv_lightning.cli.errors import arguments_of
 
-if TYPE_CHECKING:
-    from lightning.pytorch.cli import LightningCLI
-
 _FACTS = ("num_classes", "input_shape")
 _NETWORKS = ("backbone", "backbone.init_args.backbone")
-"""The networks that learn of the data: the backbone, and one that it wraps."""
+"""The networks that get them: the backbone, and one that it wraps."""
 
 
 def link_data(parser: LightningArgumentParser) -> None:
-    """Hand what the data know to the networks that accept it."""
+    """Link the facts to the networks that accept them."""
     for fact in _FACTS:
         for network in _NETWORKS:
             parser.link_arguments(
@@ -60,7 +57,7 @@ class ModuleBuilder:
 
 
 def _refused(network: Any) -> set[str]:
-    """Return the keys of what the networks do not accept."""
+    """Return the keys of the facts that the networks do not accept."""
     found = set()
     for place in _NETWORKS:
         accepted = arguments_of(type(network)) if isinstance(network, nn.Module) else []
@@ -72,7 +69,8 @@ def _refused(network: Any) -> set[str]:
 def _set(settings: dict[str, Any], key: str, value: Any) -> None:
     *parts, last = key.split(".")
     for part in parts:
-        settings = settings.setdefault(part, {})
+        settings[part] = settings.get(part) or {}
+        settings = settings[part]
     settings[last] = value
 
 

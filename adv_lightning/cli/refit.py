@@ -6,14 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
+from adv_lightning.cli.command_line import AdversarialCLI
 from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
-
-if TYPE_CHECKING:
-    from adv_lightning.cli.command_line import AdversarialCLI
 
 _EPILOG = """\
 Uses the run's config.yaml with these changes: data.val_size=0, trainer.max_epochs is the best epoch + 1 (epochs count
@@ -25,10 +23,7 @@ from 0), no limit on steps or time, no early stopping, and the last checkpoint i
 
 def refit(words: Sequence[str]) -> AdversarialCLI:
     """Run the command line after `refit`; see `refit_arguments`."""
-    arguments = refit_arguments(words)
-    from adv_lightning.cli.command_line import AdversarialCLI
-
-    return AdversarialCLI(args=arguments)
+    return AdversarialCLI(args=refit_arguments(words))
 
 
 def refit_arguments(words: Sequence[str]) -> list[str]:

@@ -144,6 +144,14 @@ def _settings(text: str) -> Any:
     return {key: value for key, value in content.items() if key != "ckpt_path"}
 
 
+def writes_to(trainer: Trainer) -> str | None:
+    """Return the folder of a trainer's runs; None if it writes nothing, or not on this machine."""
+    if trainer.fast_dev_run or not (trainer.loggers or trainer.checkpoint_callbacks):  # type: ignore[attr-defined]
+        return None
+    folder = str((trainer.logger and trainer.logger.save_dir) or trainer.default_root_dir)
+    return None if "://" in folder else folder
+
+
 def hold(run: str | Path) -> FileLock | None:
     """Hold a run's folder until this process ends, or the lock is released. None: the file system has no locks.
 

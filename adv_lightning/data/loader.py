@@ -16,7 +16,7 @@ def _identity(batch: Any) -> Any:
 class BatchLoader(DataLoader[Any]):
     """A `DataLoader` for data sets in memory: each batch is one call of `dataset.__getitems__`.
 
-    Takes the arguments of `DataLoader` as keywords, because Lightning builds loaders anew from them. Batches are made
+    Takes the arguments of `DataLoader` as keywords, because Lightning rebuilds loaders from them. Batches are made
     in the main process: a worker would cost more than the gather that it saves.
 
     Before each batch, `generator`, if given, is seeded from (seed, epoch, rank, batch index). The first three are

@@ -24,7 +24,7 @@ class BatchSeeding:
     """Gives each process and training batch its own random numbers, independent of earlier draws.
 
     A resumed run then draws what an uninterrupted run draws, and processes, which Lightning seeds equally, differ.
-    Without a global seed, only the processes are told apart, once.
+    Without a global seed, it only gives the processes different seeds, once.
     """
 
     def __init__(self) -> None:

@@ -36,9 +36,9 @@ def once_a_node(read: Callable[[], T], trainer: Trainer | None) -> T:
         data = read() if trainer.local_rank == 0 else None
         file = None if data is None else _write(data)
         path = None if file is None else f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        told: list[Any] = [None] * trainer.world_size
-        dist.all_gather_object(told, (trainer.node_rank, trainer.local_rank, path), group=group)
-        mapped: T | None = _map(next(path for node, rank, path in told if (node, rank) == (trainer.node_rank, 0)))
+        paths: list[Any] = [None] * trainer.world_size
+        dist.all_gather_object(paths, (trainer.node_rank, trainer.local_rank, path), group=group)
+        mapped: T | None = _map(next(path for node, rank, path in paths if (node, rank) == (trainer.node_rank, 0)))
         dist.barrier(group)  # until all have it open
         if file is not None:
             file.close()

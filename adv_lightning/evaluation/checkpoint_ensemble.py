@@ -26,7 +26,7 @@ class CheckpointEnsemble(Ensemble):
     def __init__(self, checkpoints: list[str]) -> None:
         for path in checkpoints:
             if not Path(path).is_file():
-                raise FileNotFoundError(f"checkpoints contains {path!r}: no such file")
+                raise FileNotFoundError(f"checkpoints contains {path!r}, which does not exist")
         modules = [load_module(path) for path in checkpoints]
         for path, module in zip(checkpoints, modules, strict=True):
             if not isinstance(module.loss_fn, SoftmaxLoss):

@@ -61,7 +61,7 @@ class Comparison(LightningModule):
         if max_samples is not None and max_samples < 1:
             raise ValueError(f"max_samples={max_samples!r}: give at least 1, or None for all")
         self.nets = dict(modules)
-        self._nets = nn.ModuleList(modules.values())  # a name may hold a dot, which no submodule's may
+        self._nets = nn.ModuleList(modules.values())  # a name may contain a dot, a submodule's name may not
         self.attack = attack
         self.max_samples = max_samples
         self.checkpoints: dict[str, str] = {}

@@ -48,7 +48,7 @@ def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> 
     The names are those given, or the last part of the paths in which all differ, or all parts in which some differ.
 
     Raises:
-        ValueError: the numbers of names and of paths differ.
+        ValueError: the numbers of names and of paths differ, or a path without a name is there twice.
     """
     if names is None:
         parts = [[*reversed(Path(path).absolute().with_suffix("").parts)] for path in checkpoints]
@@ -56,6 +56,9 @@ def names_of(checkpoints: Sequence[str], names: Sequence[str] | None = None) -> 
         unlike = [column for column in columns if len(set(column)) > 1] or columns[:1]
         joined = ["-".join(reversed(row)) for row in zip(*unlike, strict=True)]
         names = next((column for column in columns if len(set(column)) == len(checkpoints)), joined)
+        for path, name in zip(checkpoints, names, strict=True):
+            if names.count(name) > 1:
+                raise ValueError(f"{path} is there twice: remove one, or set names to give each network its own name")
     if len(names) != len(checkpoints):
         raise ValueError(f"names has {len(names)} entries for {len(checkpoints)} networks: give one for each")
     return list(names)

@@ -50,7 +50,7 @@ def masking_checks(
 
     Args:
         rows: Rows of results, in any order. Of rows without an attack only "clean" counts; rows with n 0 or eps 0 are
-            skipped. An attack that a row's facts do not describe takes no part in a check that needs them.
+            skipped. A check skips attacks if a fact that it needs is unknown.
         zero_gradients: Number of examples whose whole input gradient is zero, and number of examples. None: unknown.
         large_eps: From this eps on, an iterated attack should fool nearly all. It is a share of the range of the
             pixels: of the attack's bounds, or of [0, 1] without bounds. At half the range, the max-norm ball of every
@@ -178,7 +178,7 @@ def _compare(
 
 
 def _strongest(strong: list[MaskingRow], weak: list[MaskingRow]) -> list[_Pair]:
-    """Pair each weak row with the strongest in its ball: one that holds against it is enough."""
+    """Pair each weak row with the strongest row in its ball: one strong attack is enough."""
     pairs = []
     for b in weak:
         rivals = [a for a in strong if a.shares_ball(b)]

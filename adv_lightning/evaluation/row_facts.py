@@ -21,8 +21,8 @@ def described(attack: Attack | None) -> dict[str, Any]:
 def facts_of(row: Mapping[str, Any]) -> Facts:
     """Return the facts about a row's attack.
 
-    They are in the row, or else the attack is rebuilt from its description and asked. All are unknown if there is no
-    attack, or if it cannot be rebuilt here.
+    They are in the row; for an old row without them, the attack is rebuilt from its description. All are unknown if
+    there is no attack, or if it cannot be rebuilt.
     """
     if row.get("attack") is None:
         return Facts()

@@ -35,7 +35,7 @@ class Transferred(Attack):
     def __init__(self, checkpoint: str, attack: Attack) -> None:
         super().__init__()
         if not Path(checkpoint).is_file():
-            raise FileNotFoundError(f"checkpoint={checkpoint!r}: no such file")
+            raise FileNotFoundError(f"checkpoint={checkpoint!r} does not exist")
         self.checkpoint = checkpoint
         self.attack = attack
         self.steps = attack.steps

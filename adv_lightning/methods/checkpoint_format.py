@@ -7,6 +7,8 @@ Format 2 holds public class paths (`adv_lightning.FGSM`). Format 1 held those of
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,8 +100,8 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
     return checkpoint
 
 
-def check(checkpoint: dict[str, Any], *, loss: str) -> None:
-    """Compare a checkpoint with what is to be loaded from it; warn where its loss is another than `loss`.
+def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
+    """Bring a checkpoint to today's format in place; warn if it was made with a loss other than `loss`.
 
     Raises:
         ValueError: a later version of this package made it.
@@ -115,6 +117,11 @@ def check(checkpoint: dict[str, Any], *, loss: str) -> None:
             f"the checkpoint was made with the loss {before}, but this module has {loss}: pass the former as loss_fn= "
             "if the change is not intended"
         )
+    if found == 1:  # an attack with buffers was the module's own, and is its method's now
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {
+            f"method.{key}" if key.startswith("attack.") else key: value for key, value in state.items()
+        }
 
 
 def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
@@ -152,6 +159,24 @@ def moved_arguments(path: Any) -> dict[str, Any]:
         raise ValueError(f"{path} is not a checkpoint, or was cut short")
     stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True).get(MODEL, {})
     return {name: moved(value) for name, value in stored.items() if moved(value) != value}
+
+
+@contextmanager
+def missing_backbone_named(path: Any, owner: str) -> Iterator[None]:
+    """Say what to pass where a module cannot be rebuilt from the checkpoint at `path` for want of its backbone.
+
+    Raises:
+        TypeError: the module, an `owner`, was built in Python, and no backbone is passed.
+    """
+    try:
+        yield
+    except TypeError as error:
+        if "'backbone'" not in str(error):
+            raise
+        raise TypeError(
+            f"{path} holds a {owner} whose backbone was built in Python, so the file has its weights but not its code: "
+            f"pass the network, {owner}.load_from_checkpoint(path, backbone=net)"
+        ) from error
 
 
 def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ class ShallowRBF(nn.Module):
     both [num_classes, pixels]. Train it with `RBFLoss`. The centres start at zero: move them to the means of the
     classes with `set_centres`.
 
-    Source: Goodfellow et al. 2015, section 7. The formula printed there lacks the minus sign.
+    Source: Goodfellow et al. 2015, section 7. The formula printed there is missing the minus sign.
 
     Args:
         num_classes: Number of logits.

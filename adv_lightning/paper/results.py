@@ -128,8 +128,8 @@ def attack_in_words(attack: Mapping[str, Any], facts: Mapping[str, Any] | None =
 
     Args:
         attack: Its description.
-        facts: A row with the facts about it, of which the ball is used. Without facts, as in old records, the ball is
-            read from the description. An attack without a ball is written as a call.
+        facts: A row with the facts about it; the ball is used. Without facts, as in old records, the ball is read
+            from the description. An attack without a ball is written as a call.
     """
     arguments = attack.get("init_args") or {}
     if isinstance(arguments.get("attack"), Mapping):

@@ -10,9 +10,10 @@ from adv_lightning import FGSM, AdversarialModule, MemberAttack
 from adv_lightning.cli import main
 from adv_lightning.evaluation.checkpoint_ensemble import CheckpointEnsemble
 from adv_lightning.models import Normalized
+from tests.conftest import ROOT
 from tests.support.helpers import mlp
 
-CONFIG = str(Path(__file__).parents[1] / "configs" / "digits.yaml")
+CONFIG = str(ROOT / "configs" / "digits.yaml")
 JUDGE = ["--model.attack=null", "--model.val_attack=MemberAttack", "--model.val_attack.attack=FGSM"]
 
 
@@ -37,14 +38,14 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return found
 
 
-def test_its_probabilities_are_the_mean_of_its_members(checkpoints: list[str]) -> None:
+def test_averages_the_members_probabilities(checkpoints: list[str]) -> None:
     x = torch.rand(5, 1, 8, 8)
     members = [AdversarialModule.load_from_checkpoint(path).eval() for path in checkpoints]
     mean = torch.stack([member(x).softmax(1) for member in members]).mean(dim=0)
     torch.testing.assert_close(CheckpointEnsemble(checkpoints)(x).softmax(1), mean)
 
 
-def test_is_judged_and_reloaded_from_the_command_line(checkpoints: list[str], tmp_path: Path) -> None:
+def test_command_line_judges_and_reloads_it(checkpoints: list[str], tmp_path: Path) -> None:
     net = ["--model.backbone=CheckpointEnsemble", f"--model.backbone.checkpoints=[{','.join(checkpoints)}]"]
     root = ["--trainer.default_root_dir", str(tmp_path)]
     judge = [*JUDGE, "--model.val_attack.attack.eps=0.1", "--model.val_attack.member=1"]
@@ -63,7 +64,7 @@ def test_is_judged_and_reloaded_from_the_command_line(checkpoints: list[str], tm
     assert {k: v.item() for k, v in found.items()} == {k: v.item() for k, v in before.items()}
 
 
-def test_what_stands_before_the_ensemble_stays_there(checkpoints: list[str]) -> None:
+def test_member_attack_keeps_layers_before_the_ensemble(checkpoints: list[str]) -> None:
     ensemble = CheckpointEnsemble(checkpoints)
     mean, std = [0.5], [0.2]
     x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
@@ -74,23 +75,23 @@ def test_what_stands_before_the_ensemble_stays_there(checkpoints: list[str]) -> 
     assert not any(module.training for module in whole.modules())
 
 
-def test_members_of_another_loss_are_refused(tmp_path: Path) -> None:
+def test_refuses_members_with_another_loss(tmp_path: Path) -> None:
     arguments = ["--trainer.fast_dev_run=false", "--trainer.max_epochs=1", "--trainer.limit_train_batches=6"]
     root = ["--trainer.default_root_dir", str(tmp_path), "--test_after_fit=false"]
     cli = main(["fit", "--config", CONFIG, "--model.loss_fn=SigmoidLoss", *root, *arguments])
     path = cli.trainer.checkpoint_callback.best_model_path
-    with pytest.raises(ValueError, match=r"was trained with SigmoidLoss.*averages softmaxes"):
+    with pytest.raises(ValueError, match=r"SigmoidLoss.*SoftmaxLoss"):
         CheckpointEnsemble([path])
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"checkpoints has '.*nothing\.ckpt': there is no such file"):
+def test_names_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"checkpoints.*nothing\.ckpt"):
         CheckpointEnsemble([str(tmp_path / "nothing.ckpt")])
 
 
-def test_what_has_no_such_member_is_refused() -> None:
+def test_member_attack_refuses_missing_members() -> None:
     x, y = torch.rand(2, 6, dtype=torch.float64), torch.tensor([0, 1])
-    with pytest.raises(ValueError, match="Sequential holds no Ensemble"):
+    with pytest.raises(ValueError, match=r"Sequential.*no Ensemble"):
         MemberAttack(FGSM(0.1))(mlp(), x, y, loss_fn=F.cross_entropy)
-    with pytest.raises(ValueError, match="member=-1: give a number counted from 0"):
+    with pytest.raises(ValueError, match="member=-1"):
         MemberAttack(FGSM(0.1), -1)

@@ -17,7 +17,7 @@ def section_of(net: nn.Module, shape: tuple[int, ...], filters: int = 50) -> Fir
     return callback
 
 
-def test_filters_of_a_linear_layer_have_the_shape_of_the_image() -> None:
+def test_linear_filters_have_the_images_shape() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 12), nn.Linear(12, 5))
     found = first_layer(net, torch.Size([3, 2, 2]))
     assert found is not None
@@ -26,7 +26,7 @@ def test_filters_of_a_linear_layer_have_the_shape_of_the_image() -> None:
     assert torch.equal(weights, net[1].weight.detach().view(12, 3, 2, 2))
 
 
-def test_filters_of_a_convolution_are_its_own() -> None:
+def test_convolution_filters() -> None:
     net = SmallConvNet(10, (3, 8, 8))
     found = first_layer(net, torch.Size([3, 8, 8]))
     assert found is not None
@@ -34,7 +34,7 @@ def test_filters_of_a_convolution_are_its_own() -> None:
     assert isinstance(found[1], nn.Conv2d)
 
 
-def test_a_single_pixel_is_local_and_the_record_says_so() -> None:
+def test_records_the_spread_of_a_single_pixel() -> None:
     net = SoftmaxRegression(3, (1, 4, 4))
     with torch.no_grad():
         net.linear.weight.zero_()
@@ -45,7 +45,7 @@ def test_a_single_pixel_is_local_and_the_record_says_so() -> None:
     assert [picture.name for picture in callback.section.pictures] == ["weights and sign"]
 
 
-def test_the_pieces_of_a_maxout_unit_stand_together() -> None:
+def test_pieces_of_a_maxout_unit_are_neighbours() -> None:
     net = MaxoutMLP(10, (1, 4, 4), units=6, pieces=5, layers=1)
     found = first_layer(net, torch.Size([1, 4, 4]))
     assert found is not None
@@ -58,7 +58,7 @@ def test_the_pieces_of_a_maxout_unit_stand_together() -> None:
     torch.testing.assert_close(layer(x).detach(), units)
 
 
-def test_some_filters_are_drawn() -> None:
+def test_draws_some_filters() -> None:
     callback = section_of(MaxoutMLP(10, (1, 4, 4), units=6, pieces=5, layers=1), (1, 4, 4), filters=10)
     assert callback.section is not None
     (picture,) = callback.section.pictures
@@ -66,13 +66,13 @@ def test_some_filters_are_drawn() -> None:
     assert picture.draw().axes
 
 
-def test_a_net_without_such_a_layer_is_left_alone() -> None:
+def test_network_without_such_a_layer() -> None:
     callback = section_of(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), (4,))
     assert callback.section is not None
     assert not callback.section.pictures
     assert not callback.section.record
 
 
-def test_fewer_than_one_filter_is_refused() -> None:
-    with pytest.raises(ValueError, match="filters=0: give at least 1"):
+def test_refuses_no_filters() -> None:
+    with pytest.raises(ValueError, match="filters=0"):
         FirstLayer(filters=0)

@@ -61,8 +61,9 @@ def test_writes_a_record_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [row["name"] for row in record["test"]] == ["clean", "FGSM", "PGD", "worst case"]
     assert record["test"] == json.loads(json.dumps(suite.rows))
     assert record["test"][1]["attack"]["init_args"] == {"eps": 0.3, "bounds": [-2.0, 2.0]}
+    assert record["test"][1]["ball"] == {"norm": "Linf", "eps": 0.3, "bounds": [-2.0, 2.0]}
     assert record["model"]["alpha"] == 0.5
-    assert record["model"]["attack"]["class_path"] == "adv_lightning.attacks.fgsm.FGSM"
+    assert record["model"]["attack"]["class_path"] == "adv_lightning.FGSM"
     assert (record["seed"], record["mode"], record["precision"]) == (7, "eval", "32-true")
     assert record["processes"] == 1
     assert record["versions"]["torch"] == version("torch")
@@ -71,7 +72,7 @@ def test_writes_a_record_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("when", ["during", "after"])
-def test_the_record_knows_how_long_a_checkpoint_was_trained(when: str, tmp_path: Path) -> None:
+def test_records_how_long_a_checkpoint_was_trained(when: str, tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     module, logger = AdversarialModule(mlp(), FGSM(0.1)), CSVLogger(tmp_path)
     checkpoint = AdversarialCheckpoint(monitor=None, dirpath=tmp_path)
@@ -93,20 +94,20 @@ def test_the_record_knows_how_long_a_checkpoint_was_trained(when: str, tmp_path:
 
 
 @pytest.mark.parametrize(("stored", "seed"), [({"adv_lightning_seed": 5}, 5), ({"adv_lightning_seed": None}, None)])
-def test_the_records_seed_is_that_of_the_training(
+def test_records_the_seed_of_the_training(
     stored: dict[str, Any], seed: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert recorded_seeds(stored, tmp_path, monkeypatch) == (seed, seed)
 
 
-def test_a_checkpoint_that_knows_no_seed_leaves_that_of_the_process(
+def test_records_the_processs_seed_without_one_in_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert recorded_seeds({}, tmp_path, monkeypatch) == (7, 7)
 
 
 def recorded_seeds(stored: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """The seeds that a test in a process of seed 7 records of a checkpoint."""
+    """The seeds that a test in a process with seed 7 records for a checkpoint."""
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
     module, logger = AdversarialModule(mlp(), FGSM(0.1)), CSVLogger(folder)
     fit(module, batches(1)).save_checkpoint(folder / "a.ckpt")
@@ -119,7 +120,7 @@ def recorded_seeds(stored: dict[str, Any], folder: Path, monkeypatch: pytest.Mon
     return record["seed"], record["training"]["seed"]
 
 
-def test_without_a_logger_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writes_nothing_without_a_logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     suite = AttackSuite()
     judged(suite, logger=False)
@@ -127,7 +128,7 @@ def test_without_a_logger_nothing_is_written(tmp_path: Path, monkeypatch: pytest
     assert list(tmp_path.rglob("*.json")) == []
 
 
-def test_the_record_names_what_acted_in_training_and_what_was_logged(tmp_path: Path) -> None:
+def test_records_training_callbacks_and_logged_values(tmp_path: Path) -> None:
     root = ["--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs=1", "--trainer.limit_train_batches=6"]
     noise = ["--callbacks.noise.noise=SignNoise", "--callbacks.noise.noise.eps=0.1"]
     hidden = ["--callbacks.hidden.layers=[net.maxout1]"]
@@ -141,7 +142,7 @@ def test_the_record_names_what_acted_in_training_and_what_was_logged(tmp_path: P
 
 
 @pytest.mark.parametrize("content", ["- a", "", "callbacks: [a, b]", "a: !!python/tuple [1]", "callbacks: {noise: 1}"])
-def test_a_file_that_is_no_runs_configuration_is_not_taken_for_one(content: str, tmp_path: Path) -> None:
+def test_ignores_other_config_files(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(content)
     path = tmp_path / "models" / "best.ckpt"
     module, logger = AdversarialModule(mlp(), FGSM(0.1)), CSVLogger(tmp_path)
@@ -153,19 +154,20 @@ def test_a_file_that_is_no_runs_configuration_is_not_taken_for_one(content: str,
     assert record["training"]["callbacks"] is None
 
 
-def test_without_a_suite_the_record_has_what_the_module_counted(tmp_path: Path) -> None:
+def test_without_a_suite_records_the_modules_counts(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.3)), CSVLogger(tmp_path)
     trainer = quiet_trainer(callbacks=[Report()], logger=logger)
     (figures,) = trainer.test(module, loader(), verbose=False)
     clean, attacked = record_of(logger.log_dir)["test"]
     assert (clean["name"], clean["attack"], clean["n"]) == ("clean", None, 29)
-    assert attacked["attack"]["class_path"] == "adv_lightning.attacks.fgsm.FGSM"
+    assert attacked["attack"]["class_path"] == "adv_lightning.FGSM"
+    assert attacked.items() >= FGSM(0.3).facts().to_json().items()
     assert clean["error"] == pytest.approx(figures["test/error"])
     assert attacked["error"] == pytest.approx(figures["test/adv_error"])
     assert attacked["confidence_on_mistakes"] == pytest.approx(figures["test/adv_confidence"])
 
 
-def test_a_network_in_train_mode_is_called_so(tmp_path: Path) -> None:
+def test_records_train_mode(tmp_path: Path) -> None:
     class Stubborn(nn.Dropout):
         def train(self, mode: bool = True) -> Stubborn:
             return super().train(True)
@@ -176,7 +178,7 @@ def test_a_network_in_train_mode_is_called_so(tmp_path: Path) -> None:
     assert record_of(logger.log_dir)["mode"] == "train"
 
 
-def test_validate_writes_its_figures_under_their_name(tmp_path: Path) -> None:
+def test_validate_writes_its_own_files(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.3)), CSVLogger(tmp_path)
     trainer = quiet_trainer(callbacks=[AttackSuite(), Report()], logger=logger, limit_train_batches=1)
     trainer.fit(module, loader(), loader())
@@ -190,7 +192,7 @@ def test_validate_writes_its_figures_under_their_name(tmp_path: Path) -> None:
 
 
 class Page(HTMLParser):
-    """What a browser would fetch, and what it would show."""
+    """What a browser would fetch and show."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -213,7 +215,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Section]]:
-    """The run directory of a test with everything on, on real digits."""
+    """The run directory of a test with every evaluation, on digits."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     logger = TensorBoardLogger(tmp_path_factory.mktemp("report"))
@@ -229,7 +231,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Section
     return Path(logger.log_dir), [evaluator.section for evaluator in evaluators if evaluator.section]
 
 
-def test_the_page_stands_alone(report: tuple[Path, list[Section]]) -> None:
+def test_page_works_offline(report: tuple[Path, list[Section]]) -> None:
     text = (report[0] / "report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.open == []
@@ -238,7 +240,7 @@ def test_the_page_stands_alone(report: tuple[Path, list[Section]]) -> None:
     assert "http" not in text
 
 
-def test_the_page_has_every_table_picture_and_verdict(report: tuple[Path, list[Section]]) -> None:
+def test_page_has_every_table_picture_and_verdict(report: tuple[Path, list[Section]]) -> None:
     text = (report[0] / "report.html").read_text(encoding="utf-8")
     shown = re.sub(r"\s+", " ", html.unescape(text))
     for section in report[1]:
@@ -260,7 +262,7 @@ def test_every_picture_is_a_file_and_in_tensorboard(report: tuple[Path, list[Sec
     assert set(events.Tags()["images"]) == {f"report/{name}" for name in names}
 
 
-def test_the_record_has_every_evaluations_figures(report: tuple[Path, list[Section]]) -> None:
+def test_record_has_every_evaluations_results(report: tuple[Path, list[Section]]) -> None:
     record = record_of(report[0])
     assert {"masking", "fooling", "logit_sweep", "first_layer"} <= record.keys()
     assert record["masking"]["verdict"] == report[1][0].verdict
@@ -270,7 +272,7 @@ def test_the_record_has_every_evaluations_figures(report: tuple[Path, list[Secti
     assert all(row["interval"][0] <= row["error"] <= row["interval"][1] and row["n"] for row in record["test"])
 
 
-def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
+def test_names_are_escaped(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.3)), CSVLogger(tmp_path)
     suite = AttackSuite({"</table><script>alert(1)</script>" + "x" * 300: FGSM(0.1)})
     quiet_trainer(callbacks=[suite, Report(html=True)], logger=logger).test(module, loader(), verbose=False)
@@ -279,7 +281,7 @@ def test_names_from_outside_cannot_break_the_page(tmp_path: Path) -> None:
     assert "&lt;script&gt;alert" in text
 
 
-def test_pictures_of_like_names_have_files_of_their_own(tmp_path: Path) -> None:
+def test_pictures_with_similar_names_have_different_files(tmp_path: Path) -> None:
     module, logger = AdversarialModule(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), FGSM(0.3)), CSVLogger(tmp_path)
     suite = AttackSuite({"a b": FGSM(0.1), "a_b.": FGSM(0.2), "y" * 300: FGSM(0.4)})
     data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
@@ -288,12 +290,12 @@ def test_pictures_of_like_names_have_files_of_their_own(tmp_path: Path) -> None:
     assert len(list((Path(logger.log_dir) / "pictures").iterdir())) == len(suite.section.pictures) == 7
 
 
-def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+def test_nan_becomes_null(tmp_path: Path) -> None:
     write_json({"a": [float("nan"), {"b": float("inf")}], "c": 1.5}, tmp_path, "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": [None, {"b": None}], "c": 1.5}
 
 
-def test_pictures_of_a_test_before_are_gone(tmp_path: Path) -> None:
+def test_removes_the_pictures_of_an_earlier_test(tmp_path: Path) -> None:
     net, logger = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), CSVLogger(tmp_path)
     data = Batches((torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0])))
     for attack in (FGSM(0.3), None):

@@ -35,7 +35,7 @@ def judged(test: RubbishTest, net: nn.Module | None = None, **kwargs: Any) -> tu
     return module.eval(), trainer
 
 
-def test_rubbish_is_shown_and_counted(tmp_path: Path) -> None:
+def test_counts_rubbish(tmp_path: Path) -> None:
     module, logger = AdversarialModule(mlp(), FGSM(0.1)).float(), CSVLogger(tmp_path)
     callbacks = [RubbishTest(250), Report()]
     (figures,) = quiet_trainer(callbacks=callbacks, logger=logger).test(module, data(), verbose=False)
@@ -61,7 +61,7 @@ def test_uniform_noise_and_a_threshold() -> None:
     assert trainer.callback_metrics["test/rubbish_uniform_error"].item() == pytest.approx(expected)
 
 
-def test_a_step_against_the_answer_no_class_makes_more_rubbish() -> None:
+def test_a_step_makes_more_rubbish() -> None:
     test = RubbishTest(250, kinds=["gaussian", "attacked"], eps=0.3)
     module, _ = judged(test)
     z = drawn().requires_grad_()
@@ -88,53 +88,55 @@ def test_independent_probabilities_may_all_be_small(loss_fn: Any) -> None:
     assert (row["error"], row["confidence_on_mistakes"], row["classes"]) == (0, None, None)
 
 
-def test_the_size_of_the_step_is_that_of_the_modules_attack() -> None:
+def test_default_step_has_the_eps_of_the_modules_attack() -> None:
     test = RubbishTest(10, kinds=["attacked"])
     judged(test, attack=FGSM(0.07))
     assert test.section is not None
     assert test.section.rows[0]["rubbish"]["step"]["attack"]["init_args"]["eps"] == 0.07
 
 
-def test_a_step_without_a_size_is_left_out_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_eps_a_note_says_that_the_step_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     test = RubbishTest(10, kinds=["gaussian", "attacked"])
     judged(test, attack=ScaledGradient(1.0))
     assert test.section is not None
     assert [row["name"] for row in test.section.rows] == ["rubbish"]
-    assert "Give callbacks.rubbish_test.eps, or an attack such as --model.val_attack=FGSM" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "callbacks.rubbish_test.eps" in printed
+    assert "--model.val_attack=FGSM" in printed
 
 
-def test_of_two_classes_one_is_always_likely_and_a_note_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_note_about_two_classes(capsys: pytest.CaptureFixture[str]) -> None:
     test = RubbishTest(10)
     module = AdversarialModule(nn.Linear(6, 1), FGSM(0.1), loss_fn=LogisticLoss())
     batch = (torch.rand(4, 6), torch.tensor([0, 1, 1, 0]))
     quiet_trainer(callbacks=[test]).test(module, Batches(batch), verbose=False)
     assert test.section is not None
     assert test.section.rows[0]["error"] == 1
-    assert "Of two classes one always has a probability of 1/2 or more" in capsys.readouterr().out
+    assert "two classes" in capsys.readouterr().out
 
 
-def test_of_two_independent_classes_none_need_be_likely(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_note_about_two_independent_classes(capsys: pytest.CaptureFixture[str]) -> None:
     judged(RubbishTest(10), nn.Linear(6, 2), loss_fn=SigmoidLoss())
-    assert "Of two classes" not in capsys.readouterr().out
+    assert "two classes" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"samples": 0}, "samples=0: give at least 1"),
-        ({"threshold": 1.5}, "threshold=1.5: give a probability"),
-        ({"kinds": ["gauss"]}, r"kinds has \['gauss'\]: give some of gaussian, uniform, attacked"),
+        ({"samples": 0}, "samples=0"),
+        ({"threshold": 1.5}, "threshold=1.5"),
+        ({"kinds": ["gauss"]}, r"kinds.*'gauss'.*gaussian, uniform, attacked"),
         ({"eps": -1}, "eps=-1"),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, Any], said: str) -> None:
+def test_refuses_bad_arguments(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         RubbishTest(**arguments)
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-@pytest.mark.filterwarnings("ignore:precision bf16-true holds the inputs")
-def test_rubbish_is_shown_in_the_precision_of_the_network(precision: Any) -> None:
+@pytest.mark.filterwarnings("ignore:precision bf16-true")
+def test_uses_the_precision_of_the_network(precision: Any) -> None:
     module = AdversarialModule(mlp(), FGSM(0.1))
     trainer = quiet_trainer(callbacks=[RubbishTest(100, ["gaussian", "attacked"])], precision=precision)
     (figures,) = trainer.test(module, data(), verbose=False)

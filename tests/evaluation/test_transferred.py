@@ -1,4 +1,4 @@
-"""Examples crafted on the network in a checkpoint, for another to be judged."""
+"""Examples crafted on the network in a checkpoint; another network is judged."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHORT += ["--callbacks.pictures=null"]
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A net with dropout and independent sigmoids, trained a little on the digits."""
+    """A network with dropout and independent sigmoids, trained a little on digits."""
     root = tmp_path_factory.mktemp("source")
     words = ["fit", f"--config={ROOT / 'configs' / 'digits.yaml'}", "--model.loss_fn=SigmoidLoss", *SHORT, *QUIET]
     return main([*words, f"--trainer.default_root_dir={root}"]).trainer.checkpoint_callback.last_model_path
@@ -54,7 +54,7 @@ def test_crafts_on_the_source_in_its_own_loss(checkpoint: str, digits: Batch, at
     assert not crafted.requires_grad
 
 
-def test_the_model_judged_is_never_asked(checkpoint: str, digits: Batch) -> None:
+def test_does_not_run_the_judged_model(checkpoint: str, digits: Batch) -> None:
     x, y = digits
     attack = Transferred(checkpoint, FGSM(0.1))
     assert torch.equal(attack(None, x, y, loss_fn=None), attack(judged().train(), x, y, loss_fn=F.cross_entropy))
@@ -68,9 +68,7 @@ def test_works_in_inference_mode_from_the_first_call(checkpoint: str, digits: Ba
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_crafts_in_the_precision_of_the_source_and_returns_that_of_x(
-    checkpoint: str, digits: Batch, dtype: torch.dtype
-) -> None:
+def test_crafts_in_the_sources_precision(checkpoint: str, digits: Batch, dtype: torch.dtype) -> None:
     x, y = digits[0].to(dtype), digits[1]
     attack = Transferred(checkpoint, FGSM(0.1))
     crafted = attack(judged(), x, y, loss_fn=F.cross_entropy)
@@ -78,7 +76,7 @@ def test_crafts_in_the_precision_of_the_source_and_returns_that_of_x(
     assert torch.equal(crafted, attack(judged(), x.float(), y, loss_fn=F.cross_entropy).to(dtype))
 
 
-def test_the_source_is_nobodys_submodule(checkpoint: str, digits: Batch) -> None:
+def test_source_is_not_a_submodule(checkpoint: str, digits: Batch) -> None:
     x, y = digits
     module = AdversarialModule(judged(), FGSM(0.1), val_attack=Transferred(checkpoint, FGSM(0.1)))
     keys, modules = list(module.state_dict()), len(list(module.modules()))
@@ -88,14 +86,14 @@ def test_the_source_is_nobodys_submodule(checkpoint: str, digits: Batch) -> None
     assert all(p.grad is None for p in module.parameters())
 
 
-def test_global_generators_stay_as_they_are(checkpoint: str, digits: Batch) -> None:
+def test_touches_no_global_generator(checkpoint: str, digits: Batch) -> None:
     x, y = digits
     before = torch.get_rng_state()
     Transferred(checkpoint, FGSM(0.1))(None, x, y, loss_fn=None)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_is_rebuilt_from_its_configuration(checkpoint: str, digits: Batch) -> None:
+def test_description_rebuilds_it(checkpoint: str, digits: Batch) -> None:
     x, y = digits
     attack = Transferred(checkpoint, FGSM(0.1, (0, 1)))
     again = build(yaml.safe_load(json.dumps(attack.config())), Attack)  # which is YAML, too
@@ -104,7 +102,7 @@ def test_is_rebuilt_from_its_configuration(checkpoint: str, digits: Batch) -> No
     assert torch.equal(again(None, x, y, loss_fn=None), attack(None, x, y, loss_fn=None))
 
 
-def test_stands_in_the_attack_suite_from_yaml(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_works_in_the_attack_suite_from_yaml(checkpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     attacks = {"transfer": Transferred(checkpoint, FGSM(0.1)).config()}
     Path("suite.yaml").write_text(yaml.safe_dump({"callbacks": {"attack_suite": {"init_args": {"attacks": attacks}}}}))
@@ -120,8 +118,8 @@ def test_stands_in_the_attack_suite_from_yaml(checkpoint: str, tmp_path: Path, m
     assert found["test/error"] < found["test/transfer_error"]
 
 
-def test_a_missing_file_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(FileNotFoundError, match=r"checkpoint='nothing\.ckpt': there is no such file"):
+def test_names_a_missing_file_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"checkpoint='nothing\.ckpt'"):
         Transferred("nothing.ckpt", FGSM(0.1))
     words = [
         "--model.val_attack.class_path=adv_lightning.evaluation.transferred.Transferred",
@@ -131,28 +129,28 @@ def test_a_missing_file_is_named_at_once(tmp_path: Path, capsys: pytest.CaptureF
     with pytest.raises(SystemExit) as stop:
         main(["fit", f"--config={ROOT / 'configs' / 'digits.yaml'}", *words, *QUIET])
     assert stop.value.code == 2
-    assert "checkpoint='nothing.ckpt': there is no such file" in capsys.readouterr().err
+    assert "checkpoint='nothing.ckpt'" in capsys.readouterr().err
 
 
-def test_the_file_is_read_when_it_is_first_needed(tmp_path: Path, digits: Batch) -> None:
+def test_reads_the_file_at_the_first_call(tmp_path: Path, digits: Batch) -> None:
     x, y = digits
     (tmp_path / "cut.ckpt").write_bytes(b"PK\x03\x04 cut short")
     attack = Transferred(str(tmp_path / "cut.ckpt"), FGSM(0.1))
-    with pytest.raises(ValueError, match=r"cut\.ckpt: this is no checkpoint, or one that was cut short"):
+    with pytest.raises(ValueError, match=r"cut\.ckpt.*cut short"):
         attack(judged(), x, y, loss_fn=F.cross_entropy)
 
 
-def test_a_module_built_in_python_is_refused(tmp_path: Path, digits: Batch) -> None:
+def test_refuses_a_module_built_in_python(tmp_path: Path, digits: Batch) -> None:
     module = AdversarialModule(judged(), FGSM(0.1))
     path = tmp_path / "python.ckpt"
     torch.save({"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}, path)
-    with pytest.raises(ValueError, match=r"python\.ckpt: its module was built in Python"):
+    with pytest.raises(ValueError, match=r"python\.ckpt.*built in Python"):
         Transferred(str(path), FGSM(0.1))(judged(), *digits, loss_fn=F.cross_entropy)
 
 
-@pytest.mark.filterwarnings("ignore:precision bf16-true holds the inputs")
+@pytest.mark.filterwarnings("ignore:precision bf16-true")
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
-def test_the_source_keeps_its_precision(checkpoint: str, digits: Batch, precision: str) -> None:
+def test_source_keeps_its_precision(checkpoint: str, digits: Batch, precision: str) -> None:
     x, y = digits
     attack = Transferred(checkpoint, FGSM(0.1))
     seen: list[torch.Tensor] = []

@@ -71,7 +71,7 @@ def test_channels_last(precision: Any) -> None:
 
     def run(channels_last: bool) -> AdversarialModule:
         torch.manual_seed(0)
-        model = module(SmallConvNet(num_classes=10, input_shape=(1, 8, 8)), channels_last=channels_last)
+        model = module(SmallConvNet(num_classes=10, input_shape=(1, 8, 8), width=4), channels_last=channels_last)
         convolution = next(m for m in model.modules() if isinstance(m, nn.Conv2d) and m.in_channels > 1)
         convolution.register_forward_pre_hook(
             lambda m, x: seen.append(x[0].is_contiguous(memory_format=torch.channels_last))

@@ -25,6 +25,9 @@ def test_ends_of_all_and_none() -> None:
     for n in (1, 10, 10_000):
         assert wilson_interval(0, n) == (0, pytest.approx(z * z / (n + z * z), rel=1e-12))
         assert wilson_interval(n, n) == (pytest.approx(n / (n + z * z), rel=1e-12), 1)
+    for level in (0.002, 0.004):  # here the rounded formula ends above and below 1
+        assert wilson_interval(0, 1, level)[0] == 0
+        assert wilson_interval(1, 1, level)[1] == 1
 
 
 def test_holds_the_true_share_as_often_as_it_says() -> None:

@@ -13,7 +13,6 @@ import numpy as np
 import torchvision
 from PIL import Image
 
-
 SMALL = [
     *("--data.val_size=4", "--data.batch_size=4", "--callbacks.attack_suite.max_samples=4"),
     *("--trainer.limit_train_batches=1", "--trainer.log_every_n_steps=1"),
