@@ -8,6 +8,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from torch import nn
+
 T = TypeVar("T")
 
 _ALWAYS = ("eps", "steps", "bounds", "seed")
@@ -87,7 +89,7 @@ def _described(value: Any) -> Any:
 
 def _built(value: Any) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
-        return build(value, object)
+        return build(value, nn.Module)  # attacks and methods are modules; a file must not name anything else
     return value
 
 

@@ -104,3 +104,9 @@ def test_names_and_arguments() -> None:
     assert class_name({"class_path": "adv_lightning.attacks.fgsm.FGSM"}) == "FGSM"
     assert keyword_arguments(Mine(0.5)) == "eps=0.5, size=3"
     assert keyword_arguments(Noise()) == "bounds=None, seed=0"
+
+
+def test_a_description_may_not_name_any_class() -> None:
+    inner = {"class_path": "subprocess.Popen", "init_args": {"args": ["false"]}}
+    with pytest.raises(TypeError, match=r"subprocess\.Popen"):
+        build({"class_path": "adv_lightning.MemberAttack", "init_args": {"attack": inner}}, Attack)

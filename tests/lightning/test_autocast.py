@@ -7,22 +7,12 @@ from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack
-from tests.support.helpers import adversarial, batches, fit, mlp, quiet_trainer, weights
+from tests.support.helpers import CountedFGSM, adversarial, batches, fit, mlp, quiet_trainer, weights
 
 SGD = partial(torch.optim.SGD, lr=0.1)
-
-
-class CountedFGSM(FGSM):
-    """Counts its steps and keeps the last result."""
-
-    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
-        self.calls = getattr(self, "calls", 0) + 1
-        self.x_adv = super().step(value, grad)
-        return self.x_adv
 
 
 @pytest.mark.parametrize("attack", [CountedFGSM(0.1), PGD(0.1, steps=2)], ids=["FGSM", "PGD"])

@@ -8,11 +8,22 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack
-from tests.support.helpers import Batches, Snapshot, adversarial, batches, fit, mlp, norm_net, quiet_trainer, weights
+from tests.support.helpers import (
+    Batches,
+    CountedFGSM,
+    Snapshot,
+    adversarial,
+    batches,
+    fit,
+    mlp,
+    norm_net,
+    quiet_trainer,
+    weights,
+)
 
 SGD = partial(torch.optim.SGD, lr=0.1)
 
@@ -121,15 +132,6 @@ def test_val_attack_samples(samples: int) -> None:
     assert found(trainer, "val") == keyed("val", by_hand(net, loader, FGSM(0.3), min(samples, 16)))
     trainer.test(module, loader, verbose=False)
     assert seen.totals == [(16, min(samples, 16))] * 2 + [(16, 16)]
-
-
-class CountedFGSM(FGSM):
-    """Counts its steps and keeps the last result."""
-
-    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
-        self.calls = getattr(self, "calls", 0) + 1
-        self.x_adv = super().step(value, grad)
-        return self.x_adv
 
 
 def test_val_attack_every_n_epochs() -> None:

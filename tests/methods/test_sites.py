@@ -110,7 +110,7 @@ def test_layers_share_one_linearisation(relative: bool) -> None:
     found = gradients(net, batch, sites)
     assert (counter.forward, counter.backward) == (2, 2)
     assert_equal(found, closed_form(net, batch, 0.5, [1.0, 0.5, 0.5, 0.5], relative))
-    # Perturbations so large that directions taken one after the other would be others.
+    # The perturbations are so large that directions taken one after the other would differ.
     both = closed_form(net, batch, 0.5, [1.0, 0.5, 0.5, 0.5], relative)
     without = closed_form(net, batch, 0.5, [1.0, 0.0, 0.0, 0.0], relative)
     assert max(np.abs(both[name] - without[name]).max() for name in both) > 0.01
@@ -175,7 +175,7 @@ def test_inplace_layer_above(frozen: bool) -> None:
     for inplace in (True, False):
         net = build(inplace)
         results.append(gradients(net, data(), [LayerSite(net[0], "0", FGSM(0.3))]))
-    # Without the clone the gradient would be that after the ReLU, and units that are off would move.
+    # Without the clone the gradient would be the one after the ReLU, and units that are off would move.
     assert_equal(results[0], results[1])
 
 
@@ -221,7 +221,7 @@ RULES: list[Callable[[bool], Rule]] = [
 
 
 def smooth() -> nn.Sequential:
-    """Tanh, and BatchNorm, which makes crafting in eval mode another thing."""
+    """A smooth network with BatchNorm, so that crafting in eval mode differs."""
     torch.manual_seed(1)
     net = nn.Sequential(
         nn.Linear(6, 7), nn.BatchNorm1d(7, momentum=0.0), nn.Tanh(), nn.Linear(7, 5), nn.Tanh(), nn.Linear(5, 3)

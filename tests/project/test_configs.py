@@ -33,7 +33,7 @@ def test_config(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     monkeypatch.chdir(tmp_path)
     whole = "class_path" in CONFIGS[name].get("data", {})
     files = [f"--config={ROOT / 'configs' / f'{stem}.yaml'}" for stem in ([name] if whole else [BASE, name])]
-    # A composed one writes nothing, so as to be quick; what logging and checkpoints need is in its base.
+    # A composed one is quick, since it writes nothing. Logs and checkpoints are tested with its base.
     short = "--trainer.max_epochs=1" if whole else "--trainer.fast_dev_run=true"
     monkeypatch.setattr(auto_attack, "_NUMBERS", {"steps": 2, "n_queries": 20})
     cli = main(["fit", *files, short, *SMALL, *LITTLE.get(name, [])])

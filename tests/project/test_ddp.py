@@ -36,7 +36,7 @@ def test_ten_steps_equal_one_process(case: str, results: Results) -> None:
 def test_batch_norm(results: Results) -> None:
     first, second = results("batch_norm")
     assert torch.equal(first["weights"], second["weights"])
-    # Each process normalises by its own batch, so this is another network than one on the union.
+    # Each process normalises by its own batch, so the result differs from one process on the union.
     assert not torch.allclose(first["weights"], ddp_cases.batch_norm()["weights"], rtol=0, atol=1e-6)
     tracked = [v for name, v in first["buffers"].items() if name.endswith("num_batches_tracked")]
     assert [int(v) for v in tracked] == [20]
@@ -71,7 +71,7 @@ def test_whole_evaluation(results: Results) -> None:
     assert {row["name"]: row["n"] for row in alone["rows"]}["clean"] % 2 == 1
     first, second = results("evaluated")
     assert first == second
-    # Counts, and so every error and its interval, are exact; a probability depends on its batch by rounding.
+    # Counts are exact, and so is every error and its interval. A probability depends on its batch by rounding.
     for row, expected in zip(first["rows"], alone["rows"], strict=True):
         for name, value in expected.items():
             mean = name in ("confidence_on_mistakes", "wrong_class_probability")
@@ -150,7 +150,7 @@ def test_one_process_reads_the_data(results: Results) -> None:
     alone, (first, second) = ddp_cases.decoded(), results("decoded")
     assert (alone["reads"], alone["files"]) == (2, [[], [], []])
     assert (first["reads"], second["reads"]) == (2, 0)
-    # The same memory, of files that have no name any more, so that nothing can stay behind.
+    # Both map the same unlinked files, so nothing is left behind.
     assert first["files"] == second["files"]
     assert all(name.endswith(" (deleted)") for _, name in first["files"])
     for result in (first, second):

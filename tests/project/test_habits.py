@@ -1,4 +1,4 @@
-"""What Lightning users do by habit does not go wrong in silence."""
+"""What Lightning users do by habit works, or is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What several tests share."""
+"""Small networks, batches, trainers and counters for the tests."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from adv_lightning import FGSM
 
 Batch = tuple[Tensor, Tensor]
 
@@ -119,6 +121,15 @@ class _CountBackward(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         ctx.counter.backward += 1
         return grad, None
+
+
+class CountedFGSM(FGSM):
+    """Counts its steps and keeps the last result."""
+
+    def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
+        self.calls = getattr(self, "calls", 0) + 1
+        self.x_adv = super().step(value, grad)
+        return self.x_adv
 
 
 class Snapshot:

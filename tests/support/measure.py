@@ -1,4 +1,4 @@
-"""What a long run may let grow: memory, open files and the files of the run."""
+"""Memory, open files and file sizes of a long run."""
 
 from __future__ import annotations
 
