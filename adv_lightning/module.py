@@ -26,9 +26,9 @@ from adv_lightning.methods.base import Method, check_after_backward, check_unuse
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair, warn_of_rounding
 from adv_lightning.methods.mixed import Mixed, chosen
-from adv_lightning.methods.objective import Crafting, Masks, Objective, Passes, Statistics
 from adv_lightning.methods.optimizers import build_optimizers
-from adv_lightning.methods.sites import PerturbationSite
+from adv_lightning.methods.perturbation_sites import PerturbationSite
+from adv_lightning.methods.two_pass_objective import Crafting, Masks, Objective, Passes, Statistics
 from adv_lightning.metrics.running_means import TrainingMeans
 
 __all__ = ["AdversarialModule"]

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite, FiniteLoss, SigmoidLoss
 from adv_lightning.attacks import Attack
 from adv_lightning.cli import main
-from adv_lightning.cli.errors import is_ours
+from adv_lightning.cli.error_messages import is_ours
 from adv_lightning.data import ImageDataModule
 from adv_lightning.models import Normalized
 from tests.conftest import ROOT

@@ -34,7 +34,7 @@ from adv_lightning.metrics import (
     WrongClassProbability,
     wilson_interval,
 )
-from tests.methods.test_objective import assert_close, expected, found
+from tests.methods.test_two_pass_objective import assert_close, expected, found
 
 # The same examples in every run, however busy the machine is.
 PROFILE = settings(derandomize=True, deadline=None, max_examples=40)

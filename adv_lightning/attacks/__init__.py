@@ -3,7 +3,6 @@
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack
 from adv_lightning.attacks.ensemble_member import MemberAttack
 from adv_lightning.attacks.external import AutoAttack, FoolboxAttack, TorchAttack
-from adv_lightning.attacks.facts import Ball
 from adv_lightning.attacks.fgsm import FGSM
 from adv_lightning.attacks.gradients import input_gradient
 from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, UniformNoise
@@ -11,6 +10,7 @@ from adv_lightning.attacks.pgd import PGD
 from adv_lightning.attacks.rotation import Rotation
 from adv_lightning.attacks.scaled_gradient import ScaledGradient
 from adv_lightning.attacks.targeted import TargetedFGSM
+from adv_lightning.attacks.threat_model import Ball
 
 __all__ = [
     "FGSM",

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from adv_lightning.attacks.config import describe, keyword_arguments
-from adv_lightning.attacks.facts import Ball, Facts
+from adv_lightning.attacks.description import describe, keyword_arguments
 from adv_lightning.attacks.gradients import LossFn, Model, input_gradient
+from adv_lightning.attacks.threat_model import Ball, ThreatModel
 
 
 class Rule(Protocol):
@@ -70,10 +70,10 @@ class Attack(nn.Module):
             return float(self.steps * step_size) - (ball.eps if getattr(self, "random_start", False) else 0)
         return ball.eps if self.steps == 1 else None
 
-    def facts(self) -> Facts:
+    def threat_model(self) -> ThreatModel:
         """Return all of the above together; records contain it."""
         steps = self.steps if isinstance(self.steps, int) else None
-        return Facts(self.ball(), self.uses_label, self.uses_gradient, steps, self.reach())
+        return ThreatModel(self.ball(), self.uses_label, self.uses_gradient, steps, self.reach())
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         """Craft adversarial inputs.

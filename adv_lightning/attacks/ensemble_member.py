@@ -7,8 +7,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
-from adv_lightning.attacks.facts import Ball
 from adv_lightning.attacks.gradients import LossFn, Model
+from adv_lightning.attacks.threat_model import Ball
 
 
 class MemberAttack(Attack):

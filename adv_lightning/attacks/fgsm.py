@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude
 from adv_lightning.attacks.base import SingleStepAttack
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.contexts import frozen_statistics
+from adv_lightning.attacks.model_mode import frozen_statistics
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """J: (logits, y) -> the loss, a scalar, the mean over the batch."""

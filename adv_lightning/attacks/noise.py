@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude
 from adv_lightning.attacks.base import SingleStepAttack
 from adv_lightning.attacks.gradients import LossFn, Model, check_differentiable_input
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.attacks.base import SingleStepAttack
 from adv_lightning.attacks.scaled_gradient import rows, unit
 

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import check_bounds, clip, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude
 from adv_lightning.attacks.base import SingleStepAttack
 
 Norm = Literal["l2", "none"]

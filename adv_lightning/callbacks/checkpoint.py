@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from adv_lightning.callbacks.monitor import ADV_ERROR, available_monitor, check_start_epoch, is_fresh, judged_on
+from adv_lightning.callbacks.monitor_key import ADV_ERROR, available_monitor, check_start_epoch, is_fresh, judged_on
 
 
 class AdversarialCheckpoint(ModelCheckpoint):

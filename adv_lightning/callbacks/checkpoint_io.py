@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from adv_lightning.data.atomic import partial_file
+from adv_lightning.data.atomic_write import partial_file
 from adv_lightning.methods.checkpoint_format import read_checkpoint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from adv_lightning.callbacks._module import adversarial
+from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.data import TensorImages
 from adv_lightning.models import ShallowRBF, class_means
 

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
-from adv_lightning.callbacks.monitor import (
+from adv_lightning.callbacks.monitor_key import (
     ADV_ERROR,
     available_monitor,
     check_start_epoch,

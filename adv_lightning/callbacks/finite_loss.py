@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from adv_lightning.callbacks._module import adversarial
+from adv_lightning.callbacks._layer_names import adversarial
 
 _TERMS = ("loss", "clean_loss", "adv_loss")
 

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import SingleStepAttack
-from adv_lightning.attacks.contexts import eval_mode, is_compiled
-from adv_lightning.callbacks._module import adversarial, layer_names, named_layers
-from adv_lightning.methods.sites import LayerSite, single_tensor
+from adv_lightning.attacks.model_mode import eval_mode, is_compiled
+from adv_lightning.callbacks._layer_names import adversarial, layer_names, named_layers
+from adv_lightning.methods.perturbation_sites import LayerSite, single_tensor
 from adv_lightning.module import AdversarialModule
 
 

@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from adv_lightning.attacks import FGSM
-from adv_lightning.attacks.contexts import eval_mode
 from adv_lightning.attacks.gradients import input_gradient
+from adv_lightning.attacks.model_mode import eval_mode
 from adv_lightning.attacks.noise import Noise
-from adv_lightning.callbacks._module import adversarial
+from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.data.seeding import mix_seed, process_seed
 from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.module import AdversarialModule

@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 
-from adv_lightning.callbacks._module import adversarial, layer_names, named_layers
-from adv_lightning.callbacks.penalty import Term
+from adv_lightning.callbacks._layer_names import adversarial, layer_names, named_layers
+from adv_lightning.callbacks.penalty_base import Term
 from adv_lightning.module import AdversarialModule
 
 

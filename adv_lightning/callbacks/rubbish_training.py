@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from adv_lightning.attacks.contexts import frozen_statistics
-from adv_lightning.callbacks._module import adversarial
-from adv_lightning.callbacks.penalty import Term
+from adv_lightning.attacks.model_mode import frozen_statistics
+from adv_lightning.callbacks._layer_names import adversarial
+from adv_lightning.callbacks.penalty_base import Term
 from adv_lightning.data.seeding import mix_seed, process_seed
 
 

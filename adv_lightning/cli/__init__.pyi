@@ -1,4 +1,4 @@
-from .command_line import AdversarialCLI
+from .adversarial_cli import AdversarialCLI
 from .main import main
 
 __all__ = ["AdversarialCLI", "main"]

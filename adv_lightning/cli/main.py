@@ -9,10 +9,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from adv_lightning.callbacks import NotFiniteError
-from adv_lightning.cli.command_line import AdversarialCLI
+from adv_lightning.cli.adversarial_cli import AdversarialCLI
 from adv_lightning.cli.commands import COMMANDS, unknown
-from adv_lightning.cli.errors import is_ours
-from adv_lightning.cli.failures import LostProcessError
+from adv_lightning.cli.error_messages import is_ours
+from adv_lightning.cli.failed_runs import LostProcessError
 from adv_lightning.cli.process_state import restored
 
 

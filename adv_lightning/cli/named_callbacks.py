@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 
 from lightning.pytorch import Callback
 
-from adv_lightning.attacks.config import class_path
+from adv_lightning.attacks.description import class_path
 from adv_lightning.callbacks import (
     AdversarialCheckpoint,
     AdversarialEarlyStopping,

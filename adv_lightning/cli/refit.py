@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from adv_lightning.cli.command_line import AdversarialCLI
+from adv_lightning.cli.adversarial_cli import AdversarialCLI
 from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
 
 _EPILOG = """\

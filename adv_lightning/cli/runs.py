@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from adv_lightning.cli.errors import today
+from adv_lightning.cli.error_messages import today
 
 CONFIG = "config.yaml"
 LOCK = ".training.lock"

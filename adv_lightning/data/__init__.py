@@ -8,7 +8,7 @@ from adv_lightning.data.folder import ImageFolderDataModule
 from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.mnist import FashionMNISTDataModule, MNISTDataModule
 from adv_lightning.data.sampler import ShardedSampler
-from adv_lightning.data.tensors import BatchTransform, TensorImages
+from adv_lightning.data.tensor_images import BatchTransform, TensorImages
 
 __all__ = [
     "BatchLoader",

@@ -12,8 +12,8 @@ from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.loader_warnings import LoaderWarnings
 from adv_lightning.data.sampler import ShardedSampler
 from adv_lightning.data.seeding import mix_seed, process_seed
-from adv_lightning.data.shared import once_a_node
-from adv_lightning.data.tensors import BatchTransform, TensorImages
+from adv_lightning.data.shared_memory import once_a_node
+from adv_lightning.data.tensor_images import BatchTransform, TensorImages
 
 Labelled = tuple[Tensor, Tensor]
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from adv_lightning.attacks import FGSM, PGD
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.counts import AttackCounts
+from adv_lightning.evaluation.attack_counts import AttackCounts
 from adv_lightning.evaluation.default_attacks import STEPS
 from adv_lightning.evaluation.pictures import guess
-from adv_lightning.evaluation.section import Picture
+from adv_lightning.evaluation.report_section import Picture
 from adv_lightning.evaluation.tables import curve_of
 from adv_lightning.module import AdversarialModule
 

@@ -10,14 +10,14 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning.attacks import Attack, input_gradient
-from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.evaluation.attack_counts import AttackCounts, number_of_classes, rate
 from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
-from adv_lightning.evaluation.base import Evaluator, announce, class_names
-from adv_lightning.evaluation.counts import AttackCounts, number_of_classes, rate
 from adv_lightning.evaluation.default_attacks import added_attacks, default_attacks, joined, what_is_missing
+from adv_lightning.evaluation.evaluator import Evaluator, announce, class_names
 from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
-from adv_lightning.evaluation.section import Picture, Section, Table
+from adv_lightning.evaluation.report_section import Picture, Section, Table
 from adv_lightning.evaluation.tables import key_of, mode, table_of
 from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate

@@ -13,15 +13,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
-from adv_lightning.attacks.config import as_call
-from adv_lightning.data.atomic import write_atomically
+from adv_lightning.attacks.description import as_call
+from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.sample_limit import within_limit
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.from_checkpoint import load_module, names_of
+from adv_lightning.evaluation.metrics_record import circumstances, sha256, write_json
 from adv_lightning.evaluation.plots import heat_map
-from adv_lightning.evaluation.record import circumstances, sha256, write_json
 from adv_lightning.evaluation.report import png_of, show_png
-from adv_lightning.evaluation.section import Section, Table, percent
+from adv_lightning.evaluation.report_section import Section, Table, percent
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
 from adv_lightning.module import AdversarialModule
 

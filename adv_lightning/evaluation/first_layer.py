@@ -10,8 +10,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator, class_names
-from adv_lightning.evaluation.section import Picture, Section
+from adv_lightning.evaluation.evaluator import Evaluator, class_names
+from adv_lightning.evaluation.report_section import Picture, Section
 from adv_lightning.metrics import locality
 from adv_lightning.models import Maxout
 from adv_lightning.module import AdversarialModule

@@ -8,11 +8,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator, class_names
-from adv_lightning.evaluation.counts import number_of_classes
+from adv_lightning.evaluation.attack_counts import number_of_classes
 from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
+from adv_lightning.evaluation.evaluator import Evaluator, class_names
 from adv_lightning.evaluation.fooling_images import (
     Direction,
     Generated,
@@ -21,8 +21,8 @@ from adv_lightning.evaluation.fooling_images import (
     fooling_step,
     generate,
 )
+from adv_lightning.evaluation.report_section import Picture, Section, Table, rate_with_interval
 from adv_lightning.evaluation.rubbish import CHUNK
-from adv_lightning.evaluation.section import Picture, Section, Table, rate_with_interval
 from adv_lightning.evaluation.tables import mode
 from adv_lightning.metrics import wilson_interval
 from adv_lightning.module import AdversarialModule

@@ -1,7 +1,7 @@
 """Signs that gradients are masked: that they do not lead to adversarial examples that exist.
 
-The checks compare rows of results, `{name, attack, error, interval, n}` with the facts about the attack (see
-`Attack.facts`). `interval` is the 95% interval of the error. An attack counts as weaker than another only if its
+The checks compare rows of results, `{name, attack, error, interval, n}` with the attack's threat model (see
+`Attack.threat_model`). `interval` is the 95% interval of the error. An attack counts as weaker than another only if its
 interval lies wholly below the other's. Rows with different n judge different examples and give at most a caution.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from adv_lightning.evaluation.masking_row import MaskingRow
+from adv_lightning.evaluation.gradient_masking_row import MaskingRow
 from adv_lightning.metrics import wilson_interval
 
 Outcome = Literal["passed", "masked", "caution", "not run"]
@@ -140,7 +140,7 @@ def _transfer_and_noise(rows: list[MaskingRow]) -> Check:
 
 
 def _label_leaking(rows: list[MaskingRow]) -> Check:
-    clean, attacked = [row for row in rows if row.is_clean], [row for row in rows if row.facts.uses_label]
+    clean, attacked = [row for row in rows if row.is_clean], [row for row in rows if row.threat_model.uses_label]
     pairs = [(a, b) for a in attacked for b in [row for row in clean if row.n == a.n] or clean]
     words = (
         "No attack clearly lowers the error",

@@ -9,11 +9,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning.attacks import input_gradient
-from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator, class_names
 from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
-from adv_lightning.evaluation.section import Picture, Section
+from adv_lightning.evaluation.evaluator import Evaluator, class_names
+from adv_lightning.evaluation.report_section import Picture, Section
 from adv_lightning.module import AdversarialModule
 
 _STRIP = 49

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
-from adv_lightning.evaluation.base import class_names
+from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
 from adv_lightning.module import AdversarialModule
 

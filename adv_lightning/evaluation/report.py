@@ -17,14 +17,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
-from adv_lightning.callbacks._module import adversarial
-from adv_lightning.data.atomic import write_atomically
+from adv_lightning.callbacks._layer_names import adversarial
+from adv_lightning.data.atomic_write import write_atomically
+from adv_lightning.evaluation.attack_counts import rate
 from adv_lightning.evaluation.attack_suite import AttackSuite
-from adv_lightning.evaluation.base import Evaluator
-from adv_lightning.evaluation.counts import rate
-from adv_lightning.evaluation.record import evaluation_record, write_json
-from adv_lightning.evaluation.row_facts import described
-from adv_lightning.evaluation.section import Section
+from adv_lightning.evaluation.evaluator import Evaluator
+from adv_lightning.evaluation.metrics_record import evaluation_record, write_json
+from adv_lightning.evaluation.report_section import Section
+from adv_lightning.evaluation.row_threat_model import described
 from adv_lightning.module import AdversarialModule
 
 if TYPE_CHECKING:

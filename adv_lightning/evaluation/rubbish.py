@@ -11,13 +11,13 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from adv_lightning.attacks import FGSM
-from adv_lightning.attacks.arguments import magnitude
+from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.data.seeding import mix_seed
 from adv_lightning.evaluation import plots
-from adv_lightning.evaluation.base import Evaluator, class_names
-from adv_lightning.evaluation.counts import number_of_classes
+from adv_lightning.evaluation.attack_counts import number_of_classes
 from adv_lightning.evaluation.default_attacks import left_out, max_norm_ball
-from adv_lightning.evaluation.section import Picture, Section, Table, percent, rate_with_interval
+from adv_lightning.evaluation.evaluator import Evaluator, class_names
+from adv_lightning.evaluation.report_section import Picture, Section, Table, percent, rate_with_interval
 from adv_lightning.metrics import RubbishRate, wilson_interval
 from adv_lightning.module import AdversarialModule
 

@@ -2,8 +2,8 @@
 
 from adv_lightning.methods.base import Learner, Method
 from adv_lightning.methods.mixed import Mixed
-from adv_lightning.methods.objective import Objective, Passes, adversarial_objective
-from adv_lightning.methods.sites import InputSite, LayerSite, PerturbationSite
+from adv_lightning.methods.perturbation_sites import InputSite, LayerSite, PerturbationSite
+from adv_lightning.methods.two_pass_objective import Objective, Passes, adversarial_objective
 
 __all__ = [
     "InputSite",

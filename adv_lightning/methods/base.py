@@ -8,9 +8,9 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
-from adv_lightning.attacks.config import describe, keyword_arguments
-from adv_lightning.methods.objective import Objective, Passes
-from adv_lightning.methods.sites import Sites
+from adv_lightning.attacks.description import describe, keyword_arguments
+from adv_lightning.methods.perturbation_sites import Sites
+from adv_lightning.methods.two_pass_objective import Objective, Passes
 
 
 class Learner(Protocol):

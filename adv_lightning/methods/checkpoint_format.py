@@ -16,7 +16,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.base import Attack
-from adv_lightning.attacks.config import build
+from adv_lightning.attacks.description import build
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from adv_lightning.attacks.gradients import input_gradient
 from adv_lightning.data.sample_limit import within_limit
 from adv_lightning.losses import Loss
 from adv_lightning.methods.input_checks import BatchCheck
-from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.metrics.epoch_metrics import EpochMetrics
 
 
 class Judged(Protocol):

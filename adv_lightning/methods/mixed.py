@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
-from adv_lightning.attacks.contexts import eval_mode
+from adv_lightning.attacks.model_mode import eval_mode
 from adv_lightning.methods.base import Learner, Method
 from adv_lightning.methods.input_checks import check_range
-from adv_lightning.methods.objective import (
+from adv_lightning.methods.perturbation_sites import Crafted, InputSite, PerturbationSite, Sites
+from adv_lightning.methods.two_pass_objective import (
     Crafting,
     Masks,
     Objective,
@@ -18,7 +19,6 @@ from adv_lightning.methods.objective import (
     Statistics,
     adversarial_objective,
 )
-from adv_lightning.methods.sites import Crafted, InputSite, PerturbationSite, Sites
 
 
 class Mixed(Method):

@@ -8,8 +8,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from adv_lightning.evaluation.base import Evaluator
-from adv_lightning.evaluation.section import Section
+from adv_lightning.evaluation.evaluator import Evaluator
+from adv_lightning.evaluation.report_section import Section
 from adv_lightning.module import AdversarialModule
 
 

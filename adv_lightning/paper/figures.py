@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from adv_lightning.attacks import FGSM
-from adv_lightning.data.atomic import write_atomically
+from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.evaluation import plots
 from adv_lightning.evaluation.first_layer import by_unit, first_layer
 from adv_lightning.evaluation.fooling_images import class_probability, draws, fooling_step

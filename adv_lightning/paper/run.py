@@ -13,7 +13,7 @@ from rich.table import Table
 
 from adv_lightning.cli import main
 from adv_lightning.cli.resume import newest
-from adv_lightning.evaluation.record import write_json
+from adv_lightning.evaluation.metrics_record import write_json
 from adv_lightning.paper.claims import Claim, Paper, Run, load
 from adv_lightning.paper.closed_form import closed_form
 from adv_lightning.paper.report import rows, show

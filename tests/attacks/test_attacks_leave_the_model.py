@@ -27,8 +27,8 @@ from adv_lightning import (
     UniformNoise,
 )
 from adv_lightning.attacks import FoolboxAttack, TorchAttack
-from adv_lightning.attacks.config import build
-from adv_lightning.attacks.contexts import eval_mode, frozen_statistics
+from adv_lightning.attacks.description import build
+from adv_lightning.attacks.model_mode import eval_mode, frozen_statistics
 from tests.support.helpers import Snapshot
 
 CLIMBING = [

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, LogisticLoss, MemberAttack, RBFLoss, SigmoidLoss
 from adv_lightning.attacks import AutoAttack, Ball, FoolboxAttack, TorchAttack
-from adv_lightning.attacks.config import build
+from adv_lightning.attacks.description import build
 from adv_lightning.attacks.external import auto_attack
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.models import Ensemble

@@ -20,7 +20,7 @@ from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.cli.defaults import default_plugins
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.evaluation.from_checkpoint import load_module
-from adv_lightning.evaluation.transferred import Transferred
+from adv_lightning.evaluation.transferred_attack import Transferred
 from adv_lightning.methods.checkpoint_format import read_checkpoint
 from tests.conftest import ROOT
 from tests.support.helpers import mlp, quiet_trainer

@@ -16,7 +16,7 @@ from adv_lightning import FGSM, AdversarialModule
 from adv_lightning.attacks import PGD, Rotation, SignNoise, SingleStepAttack
 from adv_lightning.callbacks import HiddenPerturbation, InputNoise
 from adv_lightning.models import MaxoutMLP
-from tests.methods.test_sites import closed_form, linear
+from tests.methods.test_perturbation_sites import closed_form, linear
 from tests.support.helpers import Batches, Counter, batches, fit, quiet_trainer
 from tests.support.interrupted import broken_off, weights, whole_and_resumed
 

@@ -155,7 +155,7 @@ def test_without_an_attack_both_watch_the_clean_error_and_say_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr("adv_lightning.callbacks.monitor.rank_zero_info", said.append)
+    monkeypatch.setattr("adv_lightning.callbacks.monitor_key.rank_zero_info", said.append)
     clean = [0.5, 0.3, 0.4, 0.35, 0.2]
     stopping, checkpoint = AdversarialEarlyStopping(patience=2), AdversarialCheckpoint(dirpath=tmp_path)
     module = Scripted(clean, clean=clean, attack=None)

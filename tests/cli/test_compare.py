@@ -361,7 +361,7 @@ def judged_by(trainer: Trainer, samples: int | None) -> dict[str, Any]:
 
 
 def test_two_processes_match_one(elsewhere: Path) -> None:
-    printed = two_processes("tests.cli.test_compare", elsewhere, timeout=120)
+    printed = two_processes("tests.cli.test_compare", elsewhere)
     for samples in (None, 7):
         alone = judged_by(quiet_trainer(), samples)
         assert alone["errors"][0]["n"] == (samples or 51)

@@ -32,7 +32,7 @@ def row_by_hand(net: nn.Module, name: str, attack: Attack | None, n: int = 29) -
     errors, n = int(wrong.sum()), len(y)
     return {
         "name": name,
-        **({"attack": None} if attack is None else {"attack": attack.config(), **attack.facts().to_json()}),
+        **({"attack": None} if attack is None else {"attack": attack.config(), **attack.threat_model().to_json()}),
         "error": errors / n,
         "interval": pytest.approx(wilson_by_hand(errors, n)),
         "confidence_on_mistakes": pytest.approx(probabilities.amax(1)[wrong].mean().item(), abs=1e-6),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adv_lightning import FGSM, AdversarialModule, Fooling, ScaledGradient
 from adv_lightning.evaluation.fooling_images import draws, fooling_step, generate
 from adv_lightning.evaluation.plots._common import GREEN
-from adv_lightning.evaluation.section import Picture
+from adv_lightning.evaluation.report_section import Picture
 from adv_lightning.losses import LogisticLoss, SigmoidLoss
 from tests.support.helpers import Batches, quiet_trainer
 

@@ -27,10 +27,10 @@ from adv_lightning.attacks import (
     UniformNoise,
     input_gradient,
 )
-from adv_lightning.attacks.facts import Ball
+from adv_lightning.attacks.threat_model import Ball
 from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
-from adv_lightning.evaluation.row_facts import described, facts_of
-from adv_lightning.evaluation.transferred import Transferred
+from adv_lightning.evaluation.row_threat_model import described, threat_model_of
+from adv_lightning.evaluation.transferred_attack import Transferred
 from adv_lightning.losses import SoftmaxLoss
 from adv_lightning.metrics import wilson_interval
 from tests.conftest import ROOT
@@ -583,11 +583,15 @@ def without_facts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_facts_of_old_rows_are_those_of_the_attack() -> None:
     attacks = [FGSM(0.1), PGD(0.1, steps=7), SignNoise(0.1, BOX), ScaledGradient(0.1, "none"), transferred(FGSM(0.1))]
     for attack in (*attacks, MemberAttack(PGD(0.1)), Step(0.1)):
-        assert facts_of(without_facts([row(attack, 0.5)])[0]) == facts_of(row(attack, 0.5)) == attack.facts()
+        assert (
+            threat_model_of(without_facts([row(attack, 0.5)])[0])
+            == threat_model_of(row(attack, 0.5))
+            == attack.threat_model()
+        )
     old = {"class_path": "adv_lightning.attacks.member.MemberAttack", "init_args": {"attack": FGSM(0.1).config()}}
-    assert facts_of({"attack": old}) == MemberAttack(FGSM(0.1)).facts()
-    assert facts_of({"attack": elsewhere(FGSM(0.1))}).ball is None
-    assert facts_of({"attack": None}).uses_label is None
+    assert threat_model_of({"attack": old}) == MemberAttack(FGSM(0.1)).threat_model()
+    assert threat_model_of({"attack": elsewhere(FGSM(0.1))}).ball is None
+    assert threat_model_of({"attack": None}).uses_label is None
 
 
 def test_old_rows_give_the_same_checks() -> None:

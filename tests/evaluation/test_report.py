@@ -31,7 +31,7 @@ from adv_lightning import (
 from adv_lightning.cli import main
 from adv_lightning.data import DigitsDataModule
 from adv_lightning.evaluation import Section
-from adv_lightning.evaluation.record import write_json
+from adv_lightning.evaluation.metrics_record import write_json
 from tests.conftest import ROOT
 from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
 
@@ -161,7 +161,7 @@ def test_without_a_suite_records_the_modules_counts(tmp_path: Path) -> None:
     clean, attacked = record_of(logger.log_dir)["test"]
     assert (clean["name"], clean["attack"], clean["n"]) == ("clean", None, 29)
     assert attacked["attack"]["class_path"] == "adv_lightning.FGSM"
-    assert attacked.items() >= FGSM(0.3).facts().to_json().items()
+    assert attacked.items() >= FGSM(0.3).threat_model().to_json().items()
     assert clean["error"] == pytest.approx(figures["test/error"])
     assert attacked["error"] == pytest.approx(figures["test/adv_error"])
     assert attacked["confidence_on_mistakes"] == pytest.approx(figures["test/adv_confidence"])

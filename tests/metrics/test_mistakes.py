@@ -17,7 +17,7 @@ from adv_lightning.metrics import (
     MistakeConfidence,
     WrongClassProbability,
 )
-from tests.metrics.test_error import draw
+from tests.metrics.test_error_rate import draw
 
 
 def random_batches(*data: Tensor, seed: int) -> list[tuple[Tensor, ...]]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from adv_lightning import FGSM, AdversarialModule
-from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.metrics.epoch_metrics import EpochMetrics
 from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.models import MaxoutMLP
 from tests.support.helpers import Counter, batches, fit, mlp, quiet_trainer

@@ -19,7 +19,7 @@ Results = Callable[[str], list[dict[str, Any]]]
 def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The results of a case, one for each of two processes."""
     folder = tmp_path_factory.mktemp("ddp")
-    two_processes("tests.support.ddp_cases", folder, timeout=240)
+    two_processes("tests.support.ddp_cases", folder)
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 

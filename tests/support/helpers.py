@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,33 +153,14 @@ class Snapshot:
             assert p.grad is None or torch.equal(p.grad, self.grad_values[name]), name
 
 
-def two_processes(module: str, folder: Path, timeout: float) -> list[str]:
-    """Run `python -m module folder` as two gloo processes, in `folder`; return what each printed.
-
-    Each keeps its output in `<rank>.log`; a process that fails is an error with the end of both.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = os.environ | {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "WORLD_SIZE": "2",
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-    logs = [folder / f"{rank}.log" for rank in range(2)]
-    processes = []
-    for rank, log in enumerate(logs):
-        own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        command = [sys.executable, "-m", module, str(folder)]
-        with log.open("w") as out:
-            processes.append(subprocess.Popen(command, env=shared | own, stdout=out, stderr=out, cwd=folder))
-    try:
-        codes = [process.wait(timeout=timeout) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    printed = [log.read_text(encoding="utf-8") for log in logs]
-    assert codes == [0, 0], "\n\n".join(text[-3000:] for text in printed)
+def two_processes(module: str, folder: Path) -> list[str]:
+    """Run `python -m module folder` as two gloo processes, in `folder`; return what each printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.support.forks", module, str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=folder,
+        check=False,
+    )
+    printed = [(folder / f"{rank}.log").read_text(encoding="utf-8") for rank in range(2)]
+    assert done.returncode == 0, "\n\n".join(text[-3000:] for text in printed)
     return printed

@@ -11,7 +11,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -25,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from adv_lightning.callbacks.checkpoint_io import WholeCheckpointIO
 from adv_lightning.cli import main
+from tests.support.forks import LIMIT, ended, fork
 
 CONFIG = """
 seed_everything: 7
@@ -67,7 +67,6 @@ callbacks:
   rubbish: {}
 """
 SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "int": signal.SIGINT}
-LIMIT = 240
 
 
 class Started(Callback):
@@ -114,57 +113,8 @@ def start(root: Path, processes: int, words: Sequence[str]) -> list[int]:
     """Start a training in `root` as so many forks of this process; return their numbers."""
     root.mkdir(exist_ok=True)
     (root / "started").unlink(missing_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return [_fork(root, rank, processes, port, words) for rank in range(processes)]
-
-
-def _fork(root: Path, rank: int, processes: int, port: int, words: Sequence[str]) -> int:
-    sys.stdout.flush()
-    if pid := os.fork():
-        return pid
-    code = 1
-    try:
-        log = os.open(root / f"{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
-        if processes > 1:
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
-            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-            from lightning.pytorch.utilities import rank_zero_only
-
-            rank_zero_only.rank = rank  # Lightning looked when it was imported
-            words = [*words, f"--trainer.devices={processes}", "--trainer.strategy=ddp"]
-        main(["fit", *words, f"--trainer.default_root_dir={root}"])
-        code = 0
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException:
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-def ended(pids: Sequence[int]) -> list[int]:
-    """Wait for all processes and return their exit statuses, negative for signals."""
-    codes: dict[int, int] = {}
-    until = time.monotonic() + LIMIT
-    while len(codes) < len(pids):
-        for pid in set(pids) - codes.keys():
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                codes[pid] = os.waitstatus_to_exitcode(status)
-        if time.monotonic() > until:
-            for pid in set(pids) - codes.keys():
-                os.kill(pid, signal.SIGKILL)
-            raise TimeoutError(f"processes {set(pids) - codes.keys()} have not ended in {LIMIT} s")
-        time.sleep(0.005)
-    return [codes[pid] for pid in pids]
+    several = [f"--trainer.devices={processes}", "--trainer.strategy=ddp"] if processes > 1 else []
+    return fork(root, processes, lambda: main(["fit", *words, *several, f"--trainer.default_root_dir={root}"]))
 
 
 def interrupted(root: Path, processes: int, kind: str, moment: float, seconds: float, config: str) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.arguments import check_bounds, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, magnitude
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import ExternalAttack, Norm, load
 

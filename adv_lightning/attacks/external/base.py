@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.arguments import clip, magnitude
+from adv_lightning.attacks.argument_checks import clip, magnitude
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.external.adapter import UnitModel, as_images
-from adv_lightning.attacks.facts import Ball
 from adv_lightning.attacks.gradients import LossFn, Model, check_differentiable_input, gradients_enabled
 from adv_lightning.attacks.scaled_gradient import rows
+from adv_lightning.attacks.threat_model import Ball
 
 Norm = Literal["Linf", "L2"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import check_bounds, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, magnitude
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import ExternalAttack, check_name, checked_arguments, in_pixel_range, load
-from adv_lightning.attacks.facts import Ball
+from adv_lightning.attacks.threat_model import Ball
 
 
 class FoolboxAttack(ExternalAttack):

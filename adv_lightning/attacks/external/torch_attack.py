@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.arguments import check_bounds
+from adv_lightning.attacks.argument_checks import check_bounds
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import (
     ExternalAttack,
@@ -20,7 +20,7 @@ from adv_lightning.attacks.external.base import (
     in_pixel_range,
     load,
 )
-from adv_lightning.attacks.facts import Ball
+from adv_lightning.attacks.threat_model import Ball
 
 
 class TorchAttack(ExternalAttack):

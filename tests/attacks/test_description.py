@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adv_lightning import FGSM, PGD, Attack, MemberAttack, SingleStepAttack, Transferred
 from adv_lightning.attacks import Ball, Noise
-from adv_lightning.attacks.config import as_call, build, class_name, class_path, describe, keyword_arguments
+from adv_lightning.attacks.description import as_call, build, class_name, class_path, describe, keyword_arguments
 
 
 class Mine(SingleStepAttack):

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from adv_lightning.attacks.base import Attack
-from adv_lightning.attacks.facts import Ball
 from adv_lightning.attacks.gradients import LossFn, Model
+from adv_lightning.attacks.threat_model import Ball
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.module import AdversarialModule
 

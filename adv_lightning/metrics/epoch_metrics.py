@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 
-from adv_lightning.metrics.error import ErrorRate, MistakeConfidence
+from adv_lightning.metrics.error_rate import ErrorRate, MistakeConfidence
 
 
 class EpochMetrics(nn.Module):

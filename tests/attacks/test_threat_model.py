@@ -26,43 +26,43 @@ from adv_lightning import (
     UniformNoise,
 )
 from adv_lightning.attacks import Ball
-from adv_lightning.attacks.facts import Facts
+from adv_lightning.attacks.threat_model import ThreatModel
 
 BOX = (0.0, 1.0)
 CHECKPOINT = str(Path(__file__))  # read only when the attack is called
-KNOWN: list[tuple[Attack, Facts]] = [
-    (FGSM(0.25), Facts(Ball(math.inf, 0.25), True, True, 1, 0.25)),
-    (FGSM("1/4", (0, 1)), Facts(Ball(math.inf, 0.25, BOX), True, True, 1, 0.25)),
-    (PGD(0.5, 0.125, 3), Facts(Ball(math.inf, 0.5), True, True, 3, -0.125)),
-    (PGD(0.5, 0.125, 8, random_start=False), Facts(Ball(math.inf, 0.5), True, True, 8, 1.0)),
-    (ScaledGradient(2), Facts(Ball(2, 2.0), True, True, 1, 2.0)),
-    (ScaledGradient(2, "none"), Facts(None, True, True, 1, None)),
-    (Rotation(0.1), Facts(None, True, True, 1, None)),
-    (TargetedFGSM(0.25, 3), Facts(Ball(math.inf, 0.25), False, True, 1, 0.25)),
-    (SignNoise(0.25), Facts(Ball(math.inf, 0.25), False, False, 1, 0.25)),
-    (UniformNoise(0.25, BOX), Facts(Ball(math.inf, 0.25, BOX), False, False, 1, 0.25)),
-    (GaussianNoise(0.25), Facts(None, False, False, 1, None)),
-    (MemberAttack(ScaledGradient(2)), Facts(Ball(2, 2.0), True, False, 1, 2.0)),
-    (Transferred(CHECKPOINT, PGD(0.5, 0.125, 3)), Facts(Ball(math.inf, 0.5), True, False, 3, -0.125)),
-    (Transferred(CHECKPOINT, TargetedFGSM(0.25, 3)), Facts(Ball(math.inf, 0.25), False, False, 1, 0.25)),
+KNOWN: list[tuple[Attack, ThreatModel]] = [
+    (FGSM(0.25), ThreatModel(Ball(math.inf, 0.25), True, True, 1, 0.25)),
+    (FGSM("1/4", (0, 1)), ThreatModel(Ball(math.inf, 0.25, BOX), True, True, 1, 0.25)),
+    (PGD(0.5, 0.125, 3), ThreatModel(Ball(math.inf, 0.5), True, True, 3, -0.125)),
+    (PGD(0.5, 0.125, 8, random_start=False), ThreatModel(Ball(math.inf, 0.5), True, True, 8, 1.0)),
+    (ScaledGradient(2), ThreatModel(Ball(2, 2.0), True, True, 1, 2.0)),
+    (ScaledGradient(2, "none"), ThreatModel(None, True, True, 1, None)),
+    (Rotation(0.1), ThreatModel(None, True, True, 1, None)),
+    (TargetedFGSM(0.25, 3), ThreatModel(Ball(math.inf, 0.25), False, True, 1, 0.25)),
+    (SignNoise(0.25), ThreatModel(Ball(math.inf, 0.25), False, False, 1, 0.25)),
+    (UniformNoise(0.25, BOX), ThreatModel(Ball(math.inf, 0.25, BOX), False, False, 1, 0.25)),
+    (GaussianNoise(0.25), ThreatModel(None, False, False, 1, None)),
+    (MemberAttack(ScaledGradient(2)), ThreatModel(Ball(2, 2.0), True, False, 1, 2.0)),
+    (Transferred(CHECKPOINT, PGD(0.5, 0.125, 3)), ThreatModel(Ball(math.inf, 0.5), True, False, 3, -0.125)),
+    (Transferred(CHECKPOINT, TargetedFGSM(0.25, 3)), ThreatModel(Ball(math.inf, 0.25), False, False, 1, 0.25)),
 ]
 
 
 @pytest.mark.parametrize(("attack", "facts"), KNOWN, ids=lambda value: str(value)[:60])
-def test_facts_of_the_librarys_attacks(attack: Attack, facts: Facts) -> None:
-    assert attack.facts() == facts
-    assert Facts.from_json(json.loads(json.dumps({"name": "row", **facts.to_json()}))) == facts
+def test_facts_of_the_librarys_attacks(attack: Attack, facts: ThreatModel) -> None:
+    assert attack.threat_model() == facts
+    assert ThreatModel.from_json(json.loads(json.dumps({"name": "row", **facts.to_json()}))) == facts
 
 
 def test_facts_as_data() -> None:
-    assert PGD(0.5, 0.125, 8, bounds=(0, 1)).facts().to_json() == {
+    assert PGD(0.5, 0.125, 8, bounds=(0, 1)).threat_model().to_json() == {
         "ball": {"norm": "Linf", "eps": 0.5, "bounds": [0.0, 1.0]},
         "uses_label": True,
         "uses_gradient": True,
         "steps": 8,
         "reach": 0.5,
     }
-    assert Facts.from_json(Facts().to_json()) == Facts()
+    assert ThreatModel.from_json(ThreatModel().to_json()) == ThreatModel()
 
 
 class Mine(Attack):
@@ -134,13 +134,13 @@ def test_reach_of_a_users_attack_follows_its_attributes() -> None:
         ({"eps": 0.5, "steps": "many", "step_size": 0.25}, None),
     ):
         assert Mine(**attributes).reach() == reach, attributes
-    assert Mine(eps=0.5, steps="many").facts().steps is None
+    assert Mine(eps=0.5, steps="many").threat_model().steps is None
 
 
 def test_facts_of_users_attacks() -> None:
-    assert Mine(eps=0.5, steps=3).facts() == Facts(Ball(math.inf, 0.5), True, True, 3, None)
-    assert Shift().facts() == Facts(None, False, False, 1, None)
-    assert Declared().facts() == Facts(Ball(1, 3.0), False, None, None, None)
+    assert Mine(eps=0.5, steps=3).threat_model() == ThreatModel(Ball(math.inf, 0.5), True, True, 3, None)
+    assert Shift().threat_model() == ThreatModel(None, False, False, 1, None)
+    assert Declared().threat_model() == ThreatModel(Ball(1, 3.0), False, None, None, None)
 
 
 def test_norms_have_names() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from adv_lightning.callbacks._module import adversarial
+from adv_lightning.callbacks._layer_names import adversarial
 
 
 class Term(Callback):

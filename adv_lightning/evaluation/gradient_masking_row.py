@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from adv_lightning.attacks.config import as_call
-from adv_lightning.evaluation.row_facts import facts_of, full_description
+from adv_lightning.attacks.description import as_call
+from adv_lightning.evaluation.row_threat_model import full_description, threat_model_of
 
 _CLOSE = 1e-9
 """Relative size of rounding."""
@@ -18,10 +18,10 @@ _WALK = ("steps", "step_size", "seed", "restarts")
 
 
 class MaskingRow:
-    """A row of results, and what the facts about its attack mean for a comparison.
+    """A row of results, and what its attack's threat model means for a comparison.
 
     Args:
-        row: `{name, attack, error, interval, n}` and the facts about the attack.
+        row: `{name, attack, error, interval, n}` and the attack's threat model.
         unit_range: Whether the inputs lie in [0, 1].
     """
 
@@ -29,10 +29,10 @@ class MaskingRow:
         self.error, self.n = float(row["error"]), int(row["n"])
         self.low, self.high = (float(end) for end in row["interval"])
         self.is_clean = row["attack"] is None
-        self.facts = facts_of(row)
+        self.threat_model = threat_model_of(row)
         self._description = {} if self.is_clean else full_description(row)
         self._arguments: dict[str, Any] = self._description.get("init_args") or {}
-        ball = self.facts.ball
+        ball = self.threat_model.ball
         self.ball = None if ball is None else replace(ball, eps=float(f"{ball.eps:.9g}"))  # 0.1 + 0.2 is 0.3
         self._range = 1.0 if unit_range else math.nan
 
@@ -51,28 +51,30 @@ class MaskingRow:
     @property
     def is_single_step(self) -> bool:
         """Whether it is one white-box step away from the label, to the edge of a ball, as FGSM is."""
-        return self._is_white_box and self.facts.steps == 1 and self.can_cross
+        return self._is_white_box and self.threat_model.steps == 1 and self.can_cross
 
     @property
     def is_iterated(self) -> bool:
         """Whether it is several white-box steps away from the label, in a ball, as PGD is."""
-        return self._is_white_box and self.facts.steps is not None and self.facts.steps > 1
+        return self._is_white_box and self.threat_model.steps is not None and self.threat_model.steps > 1
 
     @property
     def is_blind(self) -> bool:
         """Whether it stays in a ball and follows no gradient of the model judged, as noise and transfer do."""
-        return self.ball is not None and self.facts.uses_gradient is False
+        return self.ball is not None and self.threat_model.uses_gradient is False
 
     @property
     def can_cross(self) -> bool:
         """Whether its steps lead from where it starts to any point of the ball."""
-        if self.ball is None or self.facts.reach is None:
+        if self.ball is None or self.threat_model.reach is None:
             return False
-        return self.facts.reach >= self.ball.eps * (1 - _CLOSE)
+        return self.threat_model.reach >= self.ball.eps * (1 - _CLOSE)
 
     @property
     def _is_white_box(self) -> bool:
-        return self.ball is not None and self.facts.uses_label is True and self.facts.uses_gradient is True
+        return (
+            self.ball is not None and self.threat_model.uses_label is True and self.threat_model.uses_gradient is True
+        )
 
     def shares_ball(self, other: MaskingRow) -> bool:
         """Whether both stay in the same ball: of one norm, eps and bounds."""
@@ -92,7 +94,7 @@ class MaskingRow:
         """Whether it is the same iterated attack with more but no longer steps, which lead as far, as often."""
         if not self.shares_ball(other) or self._rest(*_WALK) != other._rest(*_WALK):
             return False
-        (a, far_a), (b, far_b) = ((row.facts.steps or 0, row.facts.reach) for row in (self, other))
+        (a, far_a), (b, far_b) = ((row.threat_model.steps or 0, row.threat_model.reach) for row in (self, other))
         as_far = far_a is None or far_b is None or far_a >= far_b - _CLOSE * abs(far_b)
         as_fine = self._argument("step_size", 0) <= other._argument("step_size", 0)
         return a > b and as_far and as_fine and self._argument("restarts", 1) >= other._argument("restarts", 1)

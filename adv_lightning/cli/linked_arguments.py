@@ -1,4 +1,4 @@
-"""Facts of the data for the network: the number of classes and the shape of the inputs."""
+"""ThreatModel of the data for the network: the number of classes and the shape of the inputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
 from torch import nn
 
-from adv_lightning.cli.errors import arguments_of
+from adv_lightning.cli.error_messages import arguments_of
 
 _FACTS = ("num_classes", "input_shape")
 _NETWORKS = ("backbone", "backbone.init_args.backbone")

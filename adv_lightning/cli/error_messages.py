@@ -17,7 +17,7 @@ from jsonargparse import get_loader, set_loader
 from lightning.pytorch.cli import LightningArgumentParser
 
 import adv_lightning
-from adv_lightning.attacks.config import class_path
+from adv_lightning.attacks.description import class_path
 from adv_lightning.methods.checkpoint_format import MOVED
 
 # jsonargparse lists every alternative that it tried. These lines do not say what is wrong.

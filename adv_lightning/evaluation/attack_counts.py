@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
-from adv_lightning.evaluation.row_facts import described
+from adv_lightning.evaluation.row_threat_model import described
 from adv_lightning.losses import Loss
 from adv_lightning.metrics import (
     ConfidenceHistogram,
@@ -46,7 +46,7 @@ class AttackCounts(nn.Module):
         return predicted != y
 
     def row(self, name: str, attack: Attack | None) -> dict[str, Any]:
-        """Return the results of all processes as a row of the record, with the facts about the attack."""
+        """Return the results of all processes as a row of the record, with the attack's threat model."""
         return {
             "name": name,
             **described(attack),

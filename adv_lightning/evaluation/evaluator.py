@@ -9,8 +9,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from adv_lightning.callbacks import TimedProgressBar
-from adv_lightning.callbacks._module import adversarial
-from adv_lightning.evaluation.section import Section
+from adv_lightning.callbacks._layer_names import adversarial
+from adv_lightning.evaluation.report_section import Section
 from adv_lightning.module import AdversarialModule
 
 Stage = Literal["test", "val"]

@@ -1,4 +1,4 @@
-"""The facts about the attack of a row of results, also of rows from before records contained them."""
+"""The threat model of the attack in a row of results, also of rows from before records contained it."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from functools import lru_cache
 from typing import Any
 
 from adv_lightning.attacks import Attack
-from adv_lightning.attacks.config import build
-from adv_lightning.attacks.facts import Facts
+from adv_lightning.attacks.description import build
+from adv_lightning.attacks.threat_model import ThreatModel
 from adv_lightning.methods.checkpoint_format import moved
 
 
 def described(attack: Attack | None) -> dict[str, Any]:
-    """Return what a row says about its attack: its description and its facts."""
-    return {"attack": None} if attack is None else {"attack": attack.config(), **attack.facts().to_json()}
+    """Return what a row says about its attack: its description and its threat model."""
+    return {"attack": None} if attack is None else {"attack": attack.config(), **attack.threat_model().to_json()}
 
 
-def facts_of(row: Mapping[str, Any]) -> Facts:
-    """Return the facts about a row's attack.
+def threat_model_of(row: Mapping[str, Any]) -> ThreatModel:
+    """Return the threat model of a row's attack.
 
-    They are in the row; for an old row without them, the attack is rebuilt from its description. All are unknown if
-    there is no attack, or if it cannot be rebuilt.
+    It is in the row. For an older row without it, the attack is rebuilt from its description. Everything is unknown
+    if there is no attack, or if it cannot be rebuilt.
     """
     if row.get("attack") is None:
-        return Facts()
+        return ThreatModel()
     if "uses_label" in row:
-        return Facts.from_json(row)
+        return ThreatModel.from_json(row)
     attack = rebuilt(row["attack"])
-    return Facts() if attack is None else attack.facts()
+    return ThreatModel() if attack is None else attack.threat_model()
 
 
 def full_description(row: Mapping[str, Any]) -> dict[str, Any]:

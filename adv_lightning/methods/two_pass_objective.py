@@ -11,10 +11,10 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.contexts import eval_mode, frozen_statistics, is_compiled
 from adv_lightning.attacks.gradients import LossFn, gradients, per_example
-from adv_lightning.methods.replay import ReplayGradient, cut_loose
-from adv_lightning.methods.sites import PerturbationSite
+from adv_lightning.attacks.model_mode import eval_mode, frozen_statistics, is_compiled
+from adv_lightning.methods.gradient_replay import ReplayGradient, cut_loose
+from adv_lightning.methods.perturbation_sites import PerturbationSite
 
 Crafting = Literal["train", "eval"]
 Masks = Literal["fresh", "shared"]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from adv_lightning.metrics.epoch import EpochMetrics
+from adv_lightning.metrics.epoch_metrics import EpochMetrics
 
 Y = torch.tensor([0, 1, 2, 0])
 

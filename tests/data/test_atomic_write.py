@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adv_lightning.data.atomic import partial_file, write_atomically
+from adv_lightning.data.atomic_write import partial_file, write_atomically
 
 
 def content(folder: Path) -> dict[str, bytes]:

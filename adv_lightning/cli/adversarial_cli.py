@@ -19,12 +19,12 @@ from lightning.pytorch.utilities import rank_zero_info
 
 # Imported so that their classes can be named without a module path.
 from adv_lightning import data, evaluation, models  # noqa: F401
-from adv_lightning.attacks.config import class_path
+from adv_lightning.attacks.description import class_path
 from adv_lightning.callbacks import AdversarialCheckpoint, GivenSettings, HiddenPerturbation, L1Penalty
 from adv_lightning.cli.defaults import default_bar, default_logger, default_plugins
-from adv_lightning.cli.errors import ArgumentParser, is_ours
-from adv_lightning.cli.failures import check_folder, full_disk_named, one_of_several
-from adv_lightning.cli.linked import ModuleBuilder, link_data
+from adv_lightning.cli.error_messages import ArgumentParser, is_ours
+from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
+from adv_lightning.cli.linked_arguments import ModuleBuilder, link_data
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to

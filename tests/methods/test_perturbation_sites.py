@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from adv_lightning import FGSM, InputSite, Passes, PerturbationSite, Rotation, adversarial_objective
 from adv_lightning.attacks import Rule, ScaledGradient
-from adv_lightning.methods.sites import LayerSite
+from adv_lightning.methods.perturbation_sites import LayerSite
 from tests.support.helpers import Batch, Counter, batches
 
 

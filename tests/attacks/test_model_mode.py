@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from adv_lightning.attacks.contexts import is_compiled
+from adv_lightning.attacks.model_mode import is_compiled
 
 
 def test_tells_whether_a_module_is_compiled() -> None:

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from adv_lightning import FGSM, PGD, AdversarialModule, Attack, AttackSuite, SigmoidLoss
-from adv_lightning.attacks.config import build
+from adv_lightning.attacks.description import build
 from adv_lightning.cli import main
-from adv_lightning.evaluation.transferred import Transferred
+from adv_lightning.evaluation.transferred_attack import Transferred
 from tests.conftest import ROOT
 from tests.support.helpers import Batch, Batches, quiet_trainer
 
@@ -122,7 +122,7 @@ def test_names_a_missing_file_at_once(tmp_path: Path, capsys: pytest.CaptureFixt
     with pytest.raises(FileNotFoundError, match=r"checkpoint='nothing\.ckpt'"):
         Transferred("nothing.ckpt", FGSM(0.1))
     words = [
-        "--model.val_attack.class_path=adv_lightning.evaluation.transferred.Transferred",
+        "--model.val_attack.class_path=adv_lightning.evaluation.transferred_attack.Transferred",
         "--model.val_attack.attack=FGSM",
     ]
     words += ["--model.val_attack.checkpoint=nothing.ckpt", "--model.val_attack.attack.eps=0.1"]

@@ -17,8 +17,8 @@ import yaml
 from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
-from adv_lightning.attacks.config import class_path
-from adv_lightning.data.atomic import write_atomically
+from adv_lightning.attacks.description import class_path
+from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.tables import mode
 from adv_lightning.methods.checkpoint_format import moved, read_checkpoint

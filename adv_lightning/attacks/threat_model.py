@@ -49,7 +49,7 @@ class Ball:
 
 
 @dataclass(frozen=True)
-class Facts:
+class ThreatModel:
     """What checks and reports need to know about an attack. None means unknown; for the ball, unknown or no ball.
 
     Args:
