@@ -7,7 +7,7 @@ Length: one class, of which the documented arguments are a third. What its hooks
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -22,9 +22,16 @@ from adv_lightning.attacks.base import Attack
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format
-from adv_lightning.methods.base import Method, check_after_backward, check_unused
+from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
-from adv_lightning.methods.input_checks import BatchCheck, check_range, check_single_loader, pair, warn_of_rounding
+from adv_lightning.methods.input_checks import (
+    BatchCheck,
+    check_attack,
+    check_range,
+    check_single_loader,
+    pair,
+    warn_of_rounding,
+)
 from adv_lightning.methods.mixed import Mixed, chosen
 from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.perturbation_sites import PerturbationSite
@@ -181,13 +188,18 @@ class AdversarialModule(LightningModule):
             self.means.start_epoch()
         x, y = self.unpack(batch)
         with BatchCheck(self, x, y, self.attack, self._known_loss(), first=first):
-            objective = self.objective(x, y)
-        if first and "method" not in self._asked:
-            check_unused(self.method, type(self).__name__, passes="passes" in self._asked)
+            objective = check_objective(self.objective(x, y), type(self).__name__)
+        clean, adversarial = (
+            None if part is None else part.detach() for part in (objective.clean, objective.adversarial)
+        )
+        if first:
+            asked, passes = "method" in self._asked, "passes" in self._asked
+            perturbed = adversarial is not None
+            check_unused(self.method, type(self).__name__, asked=asked, passes=passes, perturbed=perturbed)
         total = objective.total
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
-        self.newest = (total.detach(), objective.clean, objective.adversarial)
+        self.newest = (total.detach(), clean, adversarial)
         self.means.add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)))
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
@@ -330,20 +342,32 @@ class AdversarialModule(LightningModule):
         """What trains the network."""
         return self.method.attack
 
+    @attack.setter
+    def attack(self, attack: Attack | None) -> None:
+        check_attack(attack)
+        self.method.attack = attack
+
     @property
     def alpha(self) -> float:
         """Weight of the clean loss, where the method is `Mixed`."""
-        return cast(Mixed, self.method).alpha
+        return self._mixed("alpha").alpha
 
     @alpha.setter
     def alpha(self, alpha: float) -> None:
-        cast(Mixed, self.method).alpha = alpha
+        check_range("alpha", alpha, 0, 1)
+        self._mixed("alpha").alpha = alpha
 
     @property
     def passes(self) -> Passes:
         """How a training step runs the network, where the method is `Mixed`."""
         self._asked.add("passes")
-        return cast(Mixed, self.method).passes
+        return self._mixed("passes").passes
+
+    def _mixed(self, name: str) -> Mixed:
+        # Not an AttributeError, which nn.Module would replace by one that says less.
+        if not isinstance(self.method, Mixed):
+            raise TypeError(f"{name} is an argument of Mixed, and this module trains with {type(self.method).__name__}")
+        return self.method
 
     @property
     def sites(self) -> list[PerturbationSite]:
@@ -351,11 +375,13 @@ class AdversarialModule(LightningModule):
         return self.method.sites_for("module.sites").layers
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # nn.Module would register an attack under this name rather than hand it to the method.
+        # nn.Module would register an attack as its own, past the property.
         if name == "attack":
-            self.method.attack = value
-        else:
-            super().__setattr__(name, value)
+            AdversarialModule.attack.fset(self, value)  # type: ignore[attr-defined]
+            return
+        if name == "method" and (former := self._modules.get("method")) is not None:
+            value = replaced(former, value)
+        super().__setattr__(name, value)
 
     # Own workings
 
@@ -369,7 +395,8 @@ class AdversarialModule(LightningModule):
         if not self._seeding.started and self.sharded and self.attack is not None:
             rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
         self._seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
-        if "step" in self._asked and "backward" not in self._asked:
+        own_hook = type(self).on_after_backward is not AdversarialModule.on_after_backward
+        if own_hook and batch_idx > 0 and "step" in self._asked and "backward" not in self._asked:
             check_after_backward(self.method, type(self).__name__)
         self._asked = {"step"}
 
@@ -384,11 +411,11 @@ class AdversarialModule(LightningModule):
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
             return
-        training = self.method.config()["init_args"] if method is None else {"method": method.config()}
+        training = checkpoint_format.described_training(self.method, short=method is None)
         self.save_hyperparameters(
             {
                 **training,
-                "val_attack": None if val_attack is None else val_attack.config(),
+                "val_attack": None if val_attack is None else checkpoint_format.storable(val_attack),
                 "lr_interval": self.lr_interval,
                 "val_attack_samples": self.val_attack_samples,
                 "val_attack_every_n_epochs": self.val_attack_every_n_epochs,

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
+from numbers import Integral, Real
 from typing import Any, TypeVar
 
 from torch import nn
@@ -51,15 +52,16 @@ def build(description: Mapping[str, Any], kind: type[T]) -> T:
         ImportError: the class cannot be imported.
         TypeError: the class is not a subclass of `kind`, or does not accept the arguments.
     """
-    path = str(description["class_path"])
+    path, arguments = description.get("class_path"), description.get("init_args") or {}
+    if not isinstance(path, str) or not isinstance(arguments, Mapping):
+        raise TypeError(f"{dict(description)!r} is not a description: expected {{class_path: str, init_args: mapping}}")
     module, _, name = path.rpartition(".")
-    found = getattr(importlib.import_module(module), name, None) if module else None
+    found = getattr(importlib.import_module(module), name, None) if module and not module.startswith(".") else None
     if found is None:
         raise ImportError(f"class_path={path!r}: no such class")
     if not (inspect.isclass(found) and issubclass(found, kind)):
         raise TypeError(f"class_path={path!r} is not a subclass of {kind.__name__}")
-    arguments = {name: _built(value) for name, value in (description.get("init_args") or {}).items()}
-    instance: T = found(**arguments)
+    instance: T = found(**{name: _built(value) for name, value in arguments.items()})
     return instance
 
 
@@ -80,14 +82,29 @@ def as_call(description: Mapping[str, Any]) -> str:
 
 def keyword_arguments(instance: Any) -> str:
     """Write an object's arguments as in a call of its constructor."""
-    return ", ".join(f"{name}={value}" for name, value in describe(instance)["init_args"].items())
+    arguments = describe(instance)["init_args"].items()
+    return ", ".join(f"{k}={as_call(v) if isinstance(v, Mapping) and 'class_path' in v else v}" for k, v in arguments)
 
 
 def _described(value: Any) -> Any:
-    return value.config() if hasattr(value, "config") else value
+    """Return a value as checkpoints can hold it: attacks and methods described, numpy's numbers as Python's."""
+    if isinstance(value, nn.Module) and hasattr(value, "config"):
+        description: dict[str, Any] = value.config()  # type: ignore[operator]  # torch types attributes as tensors
+        return description
+    if type(value) is list:
+        return [_described(each) for each in value]
+    if type(value) is tuple:
+        return tuple(_described(each) for each in value)
+    if isinstance(value, Mapping):
+        return {key: _described(each) for key, each in value.items()}
+    if isinstance(value, Real) and not isinstance(value, int | float):
+        return int(value) if isinstance(value, Integral) else float(value)
+    return value
 
 
 def _built(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_built(each) for each in value]
     if isinstance(value, Mapping) and "class_path" in value:
         return build(value, nn.Module)  # attacks and methods are modules; a file must not name anything else
     return value

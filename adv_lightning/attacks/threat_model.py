@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Self
 
 
@@ -41,7 +42,7 @@ class Ball:
             pixels = None if bounds is None else tuple(map(float, bounds))
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
             return None
-        if not isinstance(eps, int | float) or isinstance(eps, bool) or not 0 <= eps < math.inf:
+        if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 <= float(eps) < math.inf:
             return None
         if not p >= 1 or (pixels is not None and len(pixels) != 2):
             return None

@@ -130,8 +130,8 @@ class HiddenPerturbation(Callback):
         self._remove(pl_module)
 
     def _remove(self, pl_module: LightningModule) -> None:
-        if self._sites or self._disabled_input:
-            sites = adversarial(pl_module, self).method.sites_for(type(self).__name__)
+        sites = pl_module.method.sites if isinstance(pl_module, AdversarialModule) else None
+        if sites is not None:  # else it was refused
             sites.layers[:] = [site for site in sites.layers if site not in self._sites]
             sites.perturb_input = sites.perturb_input or self._disabled_input
         self._sites, self._disabled_input = [], False

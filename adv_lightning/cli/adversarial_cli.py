@@ -24,7 +24,7 @@ from adv_lightning.callbacks import AdversarialCheckpoint, GivenSettings, Hidden
 from adv_lightning.cli.defaults import default_bar, default_logger, default_plugins
 from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
-from adv_lightning.cli.linked_arguments import ModuleBuilder, link_data
+from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
@@ -126,7 +126,7 @@ class AdversarialCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         if self._ckpt_path is not None:
             self._settings(self.config)["ckpt_path"] = self._ckpt_path
-        self.parser.add_instantiator(ModuleBuilder(self), self._default_model, subclasses=True, prepend=True)
+        self.parser.add_instantiator(module_builder(self), self._default_model, subclasses=True, prepend=True)
 
     def _settings(self, config: Namespace) -> Namespace:
         """Return the settings of the command, or with `run=False` all of them."""

@@ -1,7 +1,8 @@
-"""ThreatModel of the data for the network: the number of classes and the shape of the inputs."""
+"""What a network gets from the data: the number of classes and the shape of the inputs."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import yaml
@@ -25,20 +26,15 @@ def link_data(parser: LightningArgumentParser) -> None:
             )
 
 
-class ModuleBuilder:
-    """Builds the module for the command line, with its whole configuration as hyper-parameters.
+def module_builder(cli: LightningCLI) -> Callable[..., Any]:
+    """Return what builds the module of a command line that has parsed, with its configuration as hyper-parameters.
 
     Lightning's own builder would also store what a network does not accept, which then cannot be rebuilt.
-
-    Args:
-        cli: The command line, once it has parsed.
     """
 
-    def __init__(self, cli: LightningCLI) -> None:
-        self.cli = cli
-
-    def __call__(self, kind: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
-        description = self._config()["model"]
+    def build(kind: type, *args: Any, applied_instantiation_links: dict[str, Any], **kwargs: Any) -> Any:
+        config = yaml.safe_load(cli.parser.dump(cli.config, skip_link_targets=False, skip_none=False, format="yaml"))
+        description = config.get(cli.subcommand, config)["model"]
         settings = dict(description.get("init_args", {})) | description.get("dict_kwargs", {})
         refused = _refused(kwargs.get("backbone"))
         for target, value in applied_instantiation_links.items():
@@ -49,11 +45,7 @@ class ModuleBuilder:
         with _given_hyperparameters_context(stored, "lightning.pytorch.cli.instantiate_module"):
             return kind(*args, **kwargs)
 
-    def _config(self) -> dict[str, Any]:
-        text = self.cli.parser.dump(self.cli.config, skip_link_targets=False, skip_none=False, format="yaml")
-        config = yaml.safe_load(text)
-        settings: dict[str, Any] = config.get(self.cli.subcommand, config)
-        return settings
+    return build
 
 
 def _refused(network: Any) -> set[str]:

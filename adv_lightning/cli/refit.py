@@ -127,7 +127,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise _refusal(str(error)) from error
     if not {"epoch", "global_step"} <= checkpoint.keys():
-        raise _refusal(f"{path}: this is not a checkpoint of a Lightning run: it has no epoch")
+        raise _refusal(f"{path} is not a checkpoint of a Lightning run: it has no epoch")
     return checkpoint
 
 

@@ -80,9 +80,9 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
     if path.is_dir():
         inside = next(iter(sorted(path.rglob("*.ckpt"))), None)
         hint = "" if inside is None else f", such as {inside}"
-        raise ValueError(f"{path}: this is a folder. Give a checkpoint{hint}")
+        raise ValueError(f"{path} is a folder. Give a checkpoint{hint}")
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file. Give a checkpoint")
+        raise ValueError(f"{path} does not exist")
     return read_checkpoint(path)
 
 

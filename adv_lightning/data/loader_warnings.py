@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerStatus
@@ -19,6 +20,10 @@ class LoaderWarnings:
 
     def __init__(self) -> None:
         self._filters = ExitStack()
+
+    def __reduce__(self) -> Any:
+        # Lightning's weight averaging copies the module with its trainer and data. A copy silences nothing.
+        return type(self), ()
 
     def silence(self, trainer: Trainer | None) -> None:
         """Silence the warnings if the trainer is running: only then is it certain that `restore` will be called."""

@@ -96,36 +96,53 @@ class Method(nn.Module):
         return keyword_arguments(self)
 
 
-def check_unused(method: Method, owner: str, *, passes: bool) -> None:
-    """Refuse an objective of the user's own that never asked the method, and so ignores what it was told to do.
+def check_unused(method: Method, owner: str, *, asked: bool, passes: bool, perturbed: bool) -> None:
+    """Refuse an objective that ignores what a callback or the module has asked of the method.
 
     Args:
-        method: The method that was not asked.
-        owner: Name of the module whose `objective` it is, for the error.
-        passes: Whether the objective has looked at the method's passes itself.
+        method: The method.
+        owner: Name of the module that is trained, for the error.
+        asked: Whether the module's objective called the method's.
+        passes: Whether the module's objective has looked at the method's passes itself.
+        perturbed: Whether the objective had an adversarial part. With alpha = 1 there is none, and nothing to perturb.
 
     Raises:
-        ValueError: a callback has changed the method's sites and none of the passes was perturbed there, the passes
-            are not the default ones, or the method is not `Mixed`.
+        ValueError: a callback has changed the method's sites and they were not used; or the method was not asked,
+            although its passes are not the default ones or it is not `Mixed`.
     """
     ignored = []
     if (sites := method.sites) is not None:
-        if not all(site.used for site in sites.layers):
+        if (perturbed or not asked) and not all(site.used for site in sites.layers):
             ignored.append(f"the perturbation of {', '.join(map(repr, sites.layers))} (HiddenPerturbation)")
-        if sites.input_rule is not None:
+        if sites.input_rule is not None and not sites.used:
             ignored.append(f"{sites.input_rule!r} at the input (InputNoise)")
-        if not sites.perturb_input:
+        if not sites.perturb_input and not sites.used:
             ignored.append("perturb_input=False (HiddenPerturbation)")
+        asked = asked or sites.used
     chosen = getattr(method, "passes", None)
-    if chosen is None:
-        ignored.append(f"method={method!r}")
-    elif not passes and chosen != Passes():
+    if not asked and chosen is None:
+        ignored.append(f"method={type(method).__name__}")
+    elif not asked and not passes and chosen != Passes():
         ignored.append(f"{chosen!r}")
+    if ignored and asked:
+        raise ValueError(
+            f"{type(method).__name__} ignores {' and '.join(ignored)}: build its objective on super().objective, or "
+            "remove what is ignored"
+        )
     if ignored:
         raise ValueError(
             f"{owner}.objective does not call super().objective(x, y), so it ignores {' and '.join(ignored)}: call it, "
             "or remove what is ignored"
         )
+
+
+def check_objective(objective: object, owner: str) -> Objective:
+    """Return the objective, or raise TypeError if it is something else."""
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"the objective of {owner} is a {type(objective).__name__}: return an Objective(total, clean, adversarial)"
+        )
+    return objective
 
 
 def check_after_backward(method: Method, owner: str) -> None:
@@ -135,3 +152,19 @@ def check_after_backward(method: Method, owner: str) -> None:
             f"{type(method).__name__} acts after the backward pass, and {owner}.on_after_backward keeps it from that: "
             "call super().on_after_backward() there"
         )
+
+
+def replaced(former: object, new: object) -> Method:
+    """Return the method that takes the place of another, with what callbacks have asked of that one.
+
+    Raises:
+        TypeError: it is not a Method.
+        ValueError: callbacks have changed the former's sites, and the new method has none.
+    """
+    if not isinstance(new, Method):
+        raise TypeError(f"method={new!r} is a {type(new).__name__}: pass a Method such as Mixed(FGSM(eps=0.25))")
+    sites = former.sites if isinstance(former, Method) else None
+    if sites is not None and sites.changed:
+        new.sites_for("A callback that changes the sites (InputNoise, HiddenPerturbation)")
+        new.sites = sites
+    return new

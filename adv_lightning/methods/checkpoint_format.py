@@ -133,8 +133,36 @@ def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
     checkpoint[SEED] = seed
     checkpoint[_LOSS] = loss
     if MODEL in checkpoint:
-        described = {k: v.config() if isinstance(v, Attack) else v for k, v in checkpoint[MODEL].items()}
-        checkpoint[MODEL] = moved({k: v for k, v in described.items() if not callable(v)})
+        stored = {k: storable(v) if hasattr(v, "config") else v for k, v in checkpoint[MODEL].items()}
+        checkpoint[MODEL] = moved({k: v for k, v in stored.items() if not callable(v)})
+
+
+def storable(instance: Any) -> dict[str, Any]:
+    """Describe an attack or a method for a checkpoint.
+
+    Where an argument is not data, such as a function or a network, `init_args` is None: the class is remembered, and
+    loading asks for the object.
+    """
+    description: dict[str, Any] = instance.config()
+    return description if _is_data(description) else {"class_path": description["class_path"], "init_args": None}
+
+
+def described_training(method: Any, *, short: bool) -> dict[str, Any]:
+    """Return the hyper-parameters that rebuild a method: the arguments of the short form, or `method` itself."""
+    if not short:
+        return {"method": storable(method)}
+    return {
+        name: storable(value) if isinstance(value, Attack) else method.config()["init_args"][name]
+        for name, value in ((name, getattr(method, name)) for name in method.config()["init_args"])
+    }
+
+
+def _is_data(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_data(each) for each in (*value, *value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_data, value))
+    return value is None or isinstance(value, bool | int | float | str | torch.Tensor)
 
 
 def moved(value: Any) -> Any:
@@ -155,10 +183,15 @@ def moved_arguments(path: Any) -> dict[str, Any]:
     """
     if not isinstance(path, str | Path) or not Path(path).is_file():
         return {}
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a checkpoint, or was cut short")
-    stored = torch.load(path, weights_only=True, map_location="cpu", mmap=True).get(MODEL, {})
-    return {name: moved(value) for name, value in stored.items() if moved(value) != value}
+    stored = read_checkpoint(path).get(MODEL)
+    stored = stored if isinstance(stored, dict) else {}
+    return {name: moved(value) for name, value in stored.items() if _has_moved(value)}
+
+
+def _has_moved(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any((k in _PATHS and isinstance(v, str) and v in MOVED) or _has_moved(v) for k, v in value.items())
+    return isinstance(value, list) and any(map(_has_moved, value))
 
 
 @contextmanager
@@ -204,6 +237,10 @@ def restored(name: str, value: Any, kind: type[T], example: str) -> T | None:
         TypeError: it is something else.
         ImportError: the description is of a class that is not there.
     """
+    if isinstance(value, dict) and value.get("init_args", {}) is None:
+        raise TypeError(
+            f"the {name} was a {value['class_path']} with arguments that a checkpoint cannot hold: pass {name}="
+        )
     if isinstance(value, dict):
         return build(moved(value), kind)
     if value is not None and not isinstance(value, kind):

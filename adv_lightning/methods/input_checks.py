@@ -50,9 +50,12 @@ def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
             "such examples from the data, or replace the values with torch.nan_to_num"
         )
     for attack in attacks:
-        bounds = getattr(attack, "bounds", None)
-        slack = 0 if bounds is None else _SLACK * (bounds[1] - bounds[0])
-        if bounds is not None and not bounds[0] - slack <= low <= high <= bounds[1] + slack:
+        ball = None if attack is None else attack.ball()
+        bounds = getattr(attack, "bounds", None) if ball is None else ball.bounds
+        if bounds is None or not _is_pair(bounds):
+            continue  # unclipped, or bounds of another kind, which the attack itself must check
+        slack = _SLACK * (bounds[1] - bounds[0])
+        if not bounds[0] - slack <= low <= high <= bounds[1] + slack:
             raise ValueError(
                 f"inputs lie in [{low:.6g}, {high:.6g}], outside the bounds of {attack!r}: divide pixels of 0 to 255 "
                 "by 255, normalise inside the network (Normalized), or set bounds to the range of the inputs, or to "
@@ -159,7 +162,8 @@ class BatchCheck:
         """Whether the second pass of an evaluation, under attack, has the same inputs as the first."""
         if not self.moved:
             return False
-        moves = getattr(self.attack, "needs_grad", False) and getattr(self.attack, "eps", 1) != 0
+        eps = getattr(self.attack, "eps", 1)
+        moves = getattr(self.attack, "needs_grad", False) and not (isinstance(eps, Real) and eps == 0)
         return moves and torch.equal(x, self.x[: len(x)])
 
 
@@ -170,6 +174,18 @@ def check_single_loader(dataloader_idx: int | None, stage: str) -> None:
             f"there are several {stage} dataloaders, and the error rates are those of one: evaluate each set in its "
             "own call of trainer.validate or trainer.test, or join them with torch.utils.data.ConcatDataset"
         )
+
+
+def check_attack(attack: Any) -> None:
+    """Raise TypeError unless `attack` is an Attack or None."""
+    if attack is not None and not isinstance(attack, Attack):
+        raise TypeError(
+            f"attack={attack!r} is a {type(attack).__name__}: pass an Attack such as FGSM(eps=0.25), or None for none"
+        )
+
+
+def _is_pair(bounds: Any) -> bool:
+    return isinstance(bounds, tuple | list) and len(bounds) == 2 and all(isinstance(each, Real) for each in bounds)
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from adv_lightning.attacks.base import Attack, SingleStepAttack
 from adv_lightning.attacks.model_mode import eval_mode
 from adv_lightning.methods.base import Learner, Method
-from adv_lightning.methods.input_checks import check_range
+from adv_lightning.methods.input_checks import check_attack, check_range
 from adv_lightning.methods.perturbation_sites import Crafted, InputSite, PerturbationSite, Sites
 from adv_lightning.methods.two_pass_objective import (
     Crafting,
@@ -55,6 +55,7 @@ class Mixed(Method):
     ) -> None:
         super().__init__()
         check_range("alpha", alpha, 0, 1)
+        check_attack(attack)
         self.attack = attack
         self.alpha = alpha
         self.passes = Passes(crafting, masks, statistics)
@@ -79,10 +80,13 @@ class Mixed(Method):
         return self._mixed(learner, x, y, [InputSite(Crafted(x_adv)), *self.sites.layers])
 
     def objective(self, learner: Learner, x: Tensor, y: Tensor) -> Objective:
+        if type(self).loss is not Mixed.loss or type(self).craft is not Mixed.craft:
+            return super().objective(learner, x, y)  # a subclass gives up sharing the clean pass
         return self._mixed(learner, x, y, self.sites_of(learner, x, y))
 
     def sites_of(self, learner: Learner, x: Tensor, y: Tensor) -> list[PerturbationSite]:
         """Return all places that this step perturbs: the input, by its rule or the attack, then those inside."""
+        self.sites.used = True
         if not self.sites.perturb_input:
             return list(self.sites.layers)
         rule = self.sites.input_rule
@@ -109,7 +113,7 @@ def chosen(method: Method | None, short: Mixed) -> Method:
     given = [name for name, value in short.config()["init_args"].items() if value != default[name]]
     if given:
         raise ValueError(
-            f"both method={type(method).__name__} and {', '.join(given)} are given: give {', '.join(given)} to the "
-            "method itself, or remove the method"
+            f"both method={type(method).__name__} and {', '.join(given)} are given, here or by a checkpoint or "
+            f"configuration file: give {', '.join(given)} to the method itself, or set one of the two to None (null)"
         )
     return method

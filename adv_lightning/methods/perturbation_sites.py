@@ -200,12 +200,19 @@ class Sites:
         input_rule: What perturbs the input in place of the method's attack. None: the attack does.
         perturb_input: Whether the input is perturbed at all.
         layers: Places inside the network, each with its rule.
+        used: Whether a method has looked at them.
     """
 
     def __init__(self) -> None:
         self.input_rule: Rule | None = None
         self.perturb_input = True
         self.layers: list[PerturbationSite] = []
+        self.used = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether a callback has asked for anything."""
+        return bool(self.layers) or self.input_rule is not None or not self.perturb_input
 
 
 class Crafted:

@@ -209,9 +209,8 @@ def test_main_names_the_nearest_command(capsys: pytest.CaptureFixture[str]) -> N
     assert re.search("'compar'.*compare", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("name", ["AdversarialCLI", "main"])
-def test_names_of_the_package_are_not_modules(name: str) -> None:
-    code = f"import adv_lightning.cli.main; from adv_lightning.cli import {name}; assert {name}.__name__ == {name!r}"
+def test_main_is_the_function() -> None:
+    code = "import adv_lightning.cli.main; from adv_lightning.cli import main; assert main.__name__ == 'main'"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
@@ -235,7 +234,7 @@ ERRORS = {
     "unknown command": (["fitt"], r"'fitt'.*fit"),
     "nothing said": (["fit"], r"backbone.*--config"),
     "missing configuration": (["fit", "--config=nope.yaml"], r"no file .*nope\.yaml"),
-    "missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], r"ckpt_path=nope\.ckpt.*no such file"),
+    "missing checkpoint": (["test", "--ckpt_path=nope.ckpt"], r"ckpt_path=nope\.ckpt"),
     "folder as checkpoint": (["test", f"--ckpt_path={ROOT / 'tests' / 'support'}"], r"folder.*format_1\.ckpt"),
     "not a checkpoint": (["test", f"--ckpt_path={ROOT / 'README.md'}"], r"README\.md.*checkpoint"),
     "word for eps": (["fit", DIGITS, "--model.attack.eps=abc"], r"eps='abc'.*number"),

@@ -301,7 +301,7 @@ ERRORS: dict[str, tuple[list[str], str]] = {
     "module built in Python": (["--checkpoints=[{softmax},{python}]"], r"python\.ckpt.*built in Python"),
     "three names": ([BOTH, "--names=[a,b,c]"], "names.*3.*2 networks"),
     "equal names": ([BOTH, "--names=[a,a]"], "names.*a, a"),
-    "file twice": (["--checkpoints=[{softmax},{softmax}]"], "softmax.*name"),
+    "file twice": (["--checkpoints=[{softmax},{softmax}]"], "name"),
     "other classes": (["--checkpoints=[{softmax},{two}]"], "two.* 2 classes.*10"),
     "other inputs": (["--checkpoints=[{softmax},{large}]"], r"large.*\[1, 8, 8\]"),
     "no attack": ([BOTH, "--attack=null"], "--attack=FGSM"),

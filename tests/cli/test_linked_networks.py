@@ -27,7 +27,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_trains_reloads_and_is_judged(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(ROOT / "tests" / "user_project")
+    monkeypatch.syspath_prepend(ROOT / "tests" / "support" / "user_project")
     (net, *more), classes, held = CASES[case]
     chosen = [] if classes is None else [f"--data.classes={classes}"]
     words = [f"--model.backbone={net}", *more, *ATTACK, "--data=DigitsDataModule", *chosen]

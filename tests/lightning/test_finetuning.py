@@ -67,5 +67,5 @@ def test_backbone_finetuning_with_own_head() -> None:
 
 @pytest.mark.switch("refused", "BackboneFinetuning")
 def test_refuses_to_freeze_the_whole_network() -> None:
-    with pytest.raises(ValueError, match=r"nothing to train.*BackboneFinetuning freezes all of `backbone`"):
+    with pytest.raises(ValueError, match=r"nothing to train.*BackboneFinetuning"):
         fit(module(), callbacks=[BackboneFinetuning()])

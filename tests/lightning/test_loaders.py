@@ -40,7 +40,7 @@ def test_several_loaders() -> None:
         ("validation", lambda: trainer().validate(module(), datamodule=Two(), verbose=False)),
         ("test", lambda: trainer().test(module(), datamodule=Two(), verbose=False)),
     ):
-        with pytest.raises(ValueError, match=f"there are several {stage} loaders.*ConcatDataset"):
+        with pytest.raises(ValueError, match=f"several {stage}.*ConcatDataset"):
             start()
 
 

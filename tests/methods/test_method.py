@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 
 from adv_lightning import FGSM, PGD, AdversarialModule, HiddenPerturbation, InputNoise, Method, Mixed, SignNoise
@@ -108,6 +111,22 @@ def test_after_backward_runs_once_for_each_backward_pass() -> None:
     assert method.calls == 8
 
 
+def test_a_failed_fit_blames_nobody_later() -> None:
+    class Unlucky(AdversarialModule):
+        bad = True
+
+        def penalty(self) -> None:
+            if self.bad:
+                raise RuntimeError("out of memory")
+
+    module = Unlucky(mlp(), method=Counting(PGD(0.1, steps=1)))
+    with pytest.raises(RuntimeError, match="memory"):
+        fit(module, batches(2))
+    module.bad = False
+    fit(module, batches(2))
+    assert module.method.calls == 2
+
+
 def test_refuses_a_hook_that_keeps_the_method_from_acting() -> None:
     class Forgetful(AdversarialModule):
         def on_after_backward(self) -> None: ...
@@ -136,6 +155,141 @@ def test_a_callback_that_only_measures_suits_every_method() -> None:
     module = AdversarialModule(mlp(), method=HalfAndHalf(PGD(0.1, steps=1)))
     trainer = fit(module, batches(1), batches(1), callbacks=[HiddenPerturbation(["0"])])
     assert trainer.callback_metrics["val/activation/0"] > 0
+
+
+# What callbacks ask for is used, or refused
+
+
+class Ignorant(Mixed):
+    """Has sites, and never looks at them."""
+
+    def objective(self, learner: Learner, x: Tensor, y: Tensor) -> Objective:
+        return Objective(learner.loss(learner(x), y), None, torch.zeros(()))
+
+
+@pytest.mark.parametrize("callback", [InputNoise(SignNoise(0.1)), HiddenPerturbation(["0"], FGSM(0.1), force=True)])
+def test_a_method_that_ignores_its_sites_is_refused(callback: Any) -> None:
+    with pytest.raises(ValueError, match=f"Ignorant ignores.*{type(callback).__name__}"):
+        fit(AdversarialModule(mlp(), method=Ignorant(FGSM(0.1))), batches(1), callbacks=[callback])
+
+
+def test_a_subclass_of_mixed_may_craft_and_compute_otherwise() -> None:
+    class Twice(Mixed):
+        def craft(self, learner: Learner, x: Tensor, y: Tensor) -> Tensor:
+            return super().craft(learner, x, y) + 1
+
+    class Louder(Mixed):
+        def loss(self, learner: Learner, x: Tensor, x_adv: Tensor, y: Tensor) -> Objective:
+            found = super().loss(learner, x, x_adv, y)
+            return Objective(7 * found.total, found.clean, found.adversarial)
+
+    x, y = batches(1).batches[0]
+    usual, twice, louder = (
+        AdversarialModule(mlp(), method=kind(FGSM(0.1))).objective(x, y) for kind in (Mixed, Twice, Louder)
+    )
+    assert twice.adversarial != usual.adversarial
+    torch.testing.assert_close(louder.total, 7 * usual.total)
+
+
+def test_a_method_that_is_replaced_keeps_what_callbacks_asked() -> None:
+    class Swap(Callback):
+        def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+            if trainer.current_epoch == 1:
+                pl_module.method = Mixed(FGSM(0.2), alpha=0.3)
+                assert pl_module.method.sites.layers
+
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    fit(module, batches(1), callbacks=[HiddenPerturbation(["0"], FGSM(0.1), force=True), Swap()], max_epochs=2)
+    assert not module.method.sites.changed
+
+
+@pytest.mark.parametrize("wrong", [FGSM(0.1), None, "Mixed"])
+def test_refuses_to_replace_a_method_by_something_else(wrong: Any) -> None:
+    with pytest.raises(TypeError, match="Method such as Mixed"):
+        AdversarialModule(mlp(), FGSM(0.1)).method = wrong
+
+
+def test_refuses_a_wrong_argument_given_late() -> None:
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    with pytest.raises(ValueError, match="alpha=5"):
+        module.alpha = 5
+    with pytest.raises(TypeError, match="attack='fgsm'"):
+        module.attack = "fgsm"
+    with pytest.raises(TypeError, match="attack='fgsm'"):
+        Mixed("fgsm")
+    own = AdversarialModule(mlp(), method=HalfAndHalf(PGD(0.1, steps=1)))
+    with pytest.raises(TypeError, match=r"alpha.*Mixed.*HalfAndHalf"):
+        own.alpha = 0.2
+
+
+def test_refuses_an_objective_of_another_kind() -> None:
+    class Bare(AdversarialModule):
+        def objective(self, x: Tensor, y: Tensor) -> Any:
+            return self.loss(self(x), y)
+
+    with pytest.raises(TypeError, match=r"Bare is a Tensor.*Objective"):
+        fit(Bare(mlp(), FGSM(0.1)), batches(1))
+
+
+def test_losses_keep_no_graph() -> None:
+    class Attached(HalfAndHalf):
+        def loss(self, learner: Learner, x: Tensor, x_adv: Tensor, y: Tensor) -> Objective:
+            clean = learner.loss(learner(x), y)
+            return Objective(clean, clean, clean)
+
+    module = AdversarialModule(mlp(), method=Attached(PGD(0.1, steps=1)))
+    fit(module, batches(2))
+    assert not any(part.requires_grad for part in module.newest)
+
+
+# What a checkpoint remembers
+
+
+class Weighted(HalfAndHalf):
+    """Has arguments that are not all data."""
+
+    def __init__(self, attack: PGD, others: Any = None, weight: Any = 0.5) -> None:
+        super().__init__(attack, weight)
+        self.others = others
+
+
+def test_a_checkpoint_holds_lists_of_attacks_and_numpys_numbers(tmp_path: Path) -> None:
+    method = Weighted(PGD(0.1, steps=1), [FGSM(0.1), FGSM(0.2)], np.float32(0.25))
+    fit(AdversarialModule(mlp(), method=method), batches(1)).save_checkpoint(tmp_path / "it.ckpt")
+    again = AdversarialModule.load_from_checkpoint(tmp_path / "it.ckpt", backbone=mlp()).method
+    assert ([each.eps for each in again.others], again.weight) == ([0.1, 0.2], 0.25)
+
+
+@pytest.mark.filterwarnings("ignore:Attribute 'others' is an instance of `nn.Module`")
+@pytest.mark.parametrize("others", [lambda z: z, mlp()])
+def test_what_a_checkpoint_cannot_hold_is_asked_for(others: Any, tmp_path: Path) -> None:
+    method = Weighted(PGD(0.1, steps=1), others)
+    fit(AdversarialModule(mlp(), method=method), batches(1)).save_checkpoint(tmp_path / "it.ckpt")
+    with pytest.raises(TypeError, match=r"Weighted.*pass method="):
+        AdversarialModule.load_from_checkpoint(tmp_path / "it.ckpt", backbone=mlp())
+    again = AdversarialModule.load_from_checkpoint(tmp_path / "it.ckpt", backbone=mlp(), method=method)
+    assert again.method is method
+
+
+@pytest.mark.filterwarnings("ignore:Attribute '.*' is an instance of `nn.Module`")
+def test_save_hyperparameters_of_a_subclass_keeps_the_method(tmp_path: Path) -> None:
+    class Mine(AdversarialModule):
+        def __init__(self, backbone: Any, attack: Any = None, method: Any = None, k: int = 1) -> None:
+            super().__init__(backbone, attack=attack, method=method)
+            self.save_hyperparameters(ignore=["backbone"])
+
+    module = Mine(mlp(), method=HalfAndHalf(PGD(0.1, steps=1), 0.3))
+    fit(module, batches(1)).save_checkpoint(tmp_path / "it.ckpt")
+    again = Mine.load_from_checkpoint(tmp_path / "it.ckpt", backbone=mlp())
+    assert again.method.config() == module.method.config()
+
+
+@pytest.mark.parametrize(
+    "broken", [{}, {"class_path": 3}, {"class_path": ".x.Y"}, {"class_path": "a.B", "init_args": []}]
+)
+def test_a_broken_description_is_named(broken: Any) -> None:
+    with pytest.raises((TypeError, ImportError), match=r"class_path|description|No module"):
+        AdversarialModule(mlp(), attack=broken)
 
 
 # An objective of the user's own

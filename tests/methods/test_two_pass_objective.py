@@ -442,10 +442,10 @@ def test_overflow_perturbs_nothing() -> None:
 
 def test_incomplete_site_says_what_to_define() -> None:
     site = PerturbationSite(FGSM(0.1))
-    with pytest.raises(NotImplementedError, match=r"define recorded\(x\)"), site.recorded(torch.zeros(1)):
+    with pytest.raises(NotImplementedError, match=r"recorded\(x\)"), site.recorded(torch.zeros(1)):
         pass
     with (
-        pytest.raises(NotImplementedError, match=r"define perturbed\(x, direction\)"),
+        pytest.raises(NotImplementedError, match=r"perturbed\(x, direction\)"),
         site.perturbed(torch.zeros(1), None),
     ):
         pass

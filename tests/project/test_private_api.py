@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, SequentialLR
 
 import adv_lightning
 from adv_lightning.attacks import FGSM, Attack
-from adv_lightning.cli import errors
+from adv_lightning.cli import error_messages
 from tests.conftest import ROOT
 from tests.support.helpers import quiet_trainer
 
@@ -85,15 +86,20 @@ def module_of(path: Path) -> Any:
     return importlib.import_module(".".join(part for part in parts if part != "__init__"))
 
 
-def foreign_names(kind: type) -> set[str]:
-    """Private names of a class's bases from other libraries: of the classes, and of what they set on themselves."""
-    found: set[str] = set()
-    for base in kind.__mro__:
-        if base.__module__.split(".")[0] not in ("adv_lightning", "builtins", "abc", "typing"):
-            found |= {name for name in vars(base) if PRIVATE.match(name)}
-            with suppress(OSError, TypeError):
-                found |= set(re.findall(r"\bself\.(_[a-z0-9]\w*)", inspect.getsource(base)))
+@cache
+def private_names(kind: type) -> set[str]:
+    """Private names of a class of another library: of the class, and of what it sets on itself."""
+    if kind.__module__.split(".")[0] in ("adv_lightning", "builtins", "abc", "typing"):
+        return set()
+    found = {name for name in vars(kind) if PRIVATE.match(name)}
+    with suppress(OSError, TypeError):
+        found |= set(re.findall(r"\bself\.(_[a-z0-9]\w*)", inspect.getsource(kind)))
     return found
+
+
+def foreign_names(kind: type) -> set[str]:
+    """Private names of a class's bases from other libraries."""
+    return set().union(*map(private_names, kind.__mro__))
 
 
 def defined() -> set[str]:
@@ -186,7 +192,7 @@ def test_an_override_has_the_parameters_of_what_it_overrides() -> None:
 
 
 def test_every_pattern_of_a_message_has_a_row() -> None:
-    patterns = {name: each for name, each in vars(errors).items() if isinstance(each, re.Pattern)}
+    patterns = {name: each for name, each in vars(error_messages).items() if isinstance(each, re.Pattern)}
     for name in patterns.keys() - {"_WHOLE", "_OWN_CLASS"}:
         for alternative in re.split(r"\|(?![^(]*\))", patterns[name].pattern):
             assert any(row.text in alternative for row in TEXTS), (name, alternative)

@@ -17,7 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities import rank_zero_only as lightning_rank
+from torchmetrics.utilities.prints import rank_zero_only as torchmetrics_rank
 
 import adv_lightning.cli  # noqa: F401  # what each of them would import
 
@@ -43,7 +44,7 @@ def _child(folder: Path, rank: int, processes: int, port: int, run: Callable[[],
         if processes > 1:
             os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
             os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-            rank_zero_only.rank = rank  # Lightning looked when it was imported
+            lightning_rank.rank = torchmetrics_rank.rank = rank  # they looked when they were imported
         run()
         code = 0
     except SystemExit as error:
