@@ -379,7 +379,7 @@ class AdversarialModule(LightningModule):
         if name == "attack":
             AdversarialModule.attack.fset(self, value)  # type: ignore[attr-defined]
             return
-        if name == "method" and (former := self._modules.get("method")) is not None:
+        if name == "method" and (former := getattr(self, "method", None)) is not None:
             value = replaced(former, value)
         super().__setattr__(name, value)
 

@@ -29,7 +29,7 @@ from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, cal
 from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
-from adv_lightning.methods.checkpoint_format import DATA, described, moved
+from adv_lightning.methods.checkpoint_format import DATA, described, moved, trained_with
 from adv_lightning.module import AdversarialModule
 
 _WORDS = ("best", "last", "hpc", "registry")
@@ -145,9 +145,10 @@ class AdversarialCLI(LightningCLI):
         known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}
         for command, subparser in self._commands.items():
             model = copy.deepcopy(known["model"])
-            if model and command != "fit" and model["init_args"].get("val_attack") is None:
+            arguments = model["init_args"] if model else {}
+            if command != "fit" and arguments.get("val_attack", ...) is None:
                 # So that --model.val_attack.eps has a class to belong to.
-                self._remembered = model["init_args"]["val_attack"] = model["init_args"].get("attack")
+                self._remembered = arguments["val_attack"] = trained_with(arguments)
             for key, value in (("model", model), ("data", known["data"])):
                 if value:
                     subparser.set_defaults({key: value})

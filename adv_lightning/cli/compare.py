@@ -20,7 +20,7 @@ from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.evaluation.comparison import Comparison
 from adv_lightning.evaluation.from_checkpoint import names_of
 from adv_lightning.evaluation.transfer_matrix import check_names
-from adv_lightning.methods.checkpoint_format import DATA, described, read_checkpoint
+from adv_lightning.methods.checkpoint_format import DATA, described, read_checkpoint, trained_with
 
 _DESCRIPTION = """\
 Evaluate networks under each other's adversarial examples: error, confidence on mistakes, and how often two networks
@@ -114,7 +114,7 @@ def _remember(words: Sequence[str], parser: ArgumentParser) -> list[dict[str, An
     data = [described(checkpoint, DATA) for checkpoint in found]
     model = described(found[0]) if found else None
     arguments = model["init_args"] if model else {}
-    attack = arguments.get("val_attack") or arguments.get("attack")
+    attack = arguments.get("val_attack") or trained_with(arguments)
     for key, value in (("attack", attack), ("data", data[0] if data else None)):
         if value:
             parser.set_defaults({key: value})

@@ -194,6 +194,12 @@ def _has_moved(value: Any) -> bool:
     return isinstance(value, list) and any(map(_has_moved, value))
 
 
+def trained_with(arguments: dict[str, Any]) -> Any:
+    """Return the description of the attack among a module's stored arguments: its own, or its method's."""
+    method = arguments.get("method") or {}
+    return arguments.get("attack") or (method.get("init_args") or {}).get("attack")
+
+
 @contextmanager
 def missing_backbone_named(path: Any, owner: str) -> Iterator[None]:
     """Say what to pass where a module cannot be rebuilt from the checkpoint at `path` for want of its backbone.

@@ -48,7 +48,7 @@ data:
   init_args: {batch_size: 32}
 trainer:
   accelerator: cpu
-  max_epochs: 5
+  max_epochs: 3
   log_every_n_steps: 4
   enable_progress_bar: false
   enable_model_summary: false
