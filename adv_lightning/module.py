@@ -33,6 +33,7 @@ from adv_lightning.methods.input_checks import (
     warn_of_rounding,
 )
 from adv_lightning.methods.mixed import Mixed, chosen
+from adv_lightning.methods.moved_paths import moved
 from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.perturbation_sites import PerturbationSite
 from adv_lightning.methods.two_pass_objective import Crafting, Masks, Objective, Passes, Statistics
@@ -318,7 +319,7 @@ class AdversarialModule(LightningModule):
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
-            self.save_hyperparameters(checkpoint_format.moved(dict(stored)))
+            self.save_hyperparameters(moved(dict(stored)))
 
     # What the method may ask
 

@@ -29,7 +29,8 @@ from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, cal
 from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
-from adv_lightning.methods.checkpoint_format import DATA, described, moved, trained_with
+from adv_lightning.methods.checkpoint_format import DATA, described, trained_with
+from adv_lightning.methods.moved_paths import moved
 from adv_lightning.module import AdversarialModule
 
 _WORDS = ("best", "last", "hpc", "registry")
@@ -69,8 +70,7 @@ class AdversarialCLI(LightningCLI):
             )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # WeightAveraging copies the module, and with it the trainer, its callbacks, their parser and this object. What
-        # is being run cannot be copied.
+        # WeightAveraging copies the module, and with it the trainer, its parser and this, which cannot be copied.
         return self
 
     # Parsing

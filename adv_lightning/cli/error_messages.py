@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 import adv_lightning
 from adv_lightning.attacks.description import class_path
-from adv_lightning.methods.checkpoint_format import MOVED
+from adv_lightning.methods.moved_paths import MOVED
 
 # jsonargparse lists every alternative that it tried. These lines do not say what is wrong.
 _NOISE = re.compile(
@@ -72,6 +72,7 @@ class ArgumentParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("parser_mode", _MODE)
+        kwargs.setdefault("allow_abbrev", False)  # a mistyped key must not be taken for another
         super().__init__(*args, **kwargs)
         self.command = command
         self.commands: Mapping[str, ArgumentParser] = {}
@@ -137,7 +138,10 @@ def _reason(line: str, owner: str, parser: ArgumentParser) -> str:
     if found := _NO_CLASS.search(line):
         known = list(_classes())
         if found["name"] in known:
-            return f"{found['name']} is a class of another kind than this key takes"
+            return (
+                f"{found['name']} is not of the class that this key takes. In a class of your own, annotate the "
+                "argument with its class"
+            )
         near = _nearest(found["name"], known)
         return f"there is no class {found['name']}{near}. Give a class of your own by its import path, as in mypkg.Net"
     if found := _UNKNOWN.search(line):

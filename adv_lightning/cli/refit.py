@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 
 from adv_lightning.cli.adversarial_cli import AdversarialCLI
-from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
+from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.moved_paths import moved
 
 _EPILOG = """\
 Uses the run's config.yaml with these changes: data.val_size=0, trainer.max_epochs is the best epoch + 1 (epochs count

@@ -21,7 +21,8 @@ from adv_lightning.attacks.description import class_path
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.tables import mode
-from adv_lightning.methods.checkpoint_format import moved, read_checkpoint
+from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.moved_paths import moved
 from adv_lightning.module import AdversarialModule
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from adv_lightning.attacks import Attack
 from adv_lightning.attacks.description import build
 from adv_lightning.attacks.threat_model import ThreatModel
-from adv_lightning.methods.checkpoint_format import moved
+from adv_lightning.methods.moved_paths import moved
 
 
 def described(attack: Attack | None) -> dict[str, Any]:

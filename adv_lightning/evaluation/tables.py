@@ -9,7 +9,7 @@ from typing import Any
 from adv_lightning.attacks import FGSM, PGD, Attack
 from adv_lightning.attacks.description import as_call, class_name, class_path
 from adv_lightning.evaluation.report_section import Table, percent, rate_with_interval
-from adv_lightning.methods.checkpoint_format import moved
+from adv_lightning.methods.moved_paths import moved
 from adv_lightning.module import AdversarialModule
 
 

@@ -1,7 +1,7 @@
 """What a checkpoint holds beside Lightning's own, and how one is read: safely, as data alone.
 
 Format 2 holds public class paths (`adv_lightning.FGSM`). Format 1 held those of files, some of which have moved since:
-`MOVED` reads them for good.
+`moved_paths` reads them for good.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import build
+from adv_lightning.methods.moved_paths import has_moved, moved
 
 T = TypeVar("T")
 
@@ -29,50 +30,6 @@ SEED = "adv_lightning_seed"
 MEANS = "adv_lightning_means"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
-_PATHS = ("class_path", "_class_path")
-
-MOVED = {
-    f"adv_lightning.{file}.{name}": f"adv_lightning.{name}"
-    for file, names in {
-        "attacks.fgsm": ["FGSM"],
-        "attacks.gradient": ["ScaledGradient"],
-        "attacks.member": ["MemberAttack"],
-        "attacks.noise": ["GaussianNoise", "SignNoise", "UniformNoise"],
-        "attacks.pgd": ["PGD"],
-        "attacks.rotation": ["Rotation"],
-        "attacks.targeted": ["TargetedFGSM"],
-        "attacks.external": ["AutoAttack", "FoolboxAttack", "TorchAttack"],
-        "callbacks": ["AdversarialPictures"],
-        "callbacks.centres": ["ClassCentres"],
-        "callbacks.checkpoint": ["AdversarialCheckpoint"],
-        "callbacks.early_stopping": ["AdversarialEarlyStopping"],
-        "callbacks.finite_loss": ["FiniteLoss"],
-        "callbacks.given_settings": ["GivenSettings"],
-        "callbacks.hidden_perturbation": ["HiddenPerturbation"],
-        "callbacks.hyperparameters": ["FinalMetrics"],
-        "callbacks.input_noise": ["InputNoise"],
-        "callbacks.l1_penalty": ["L1Penalty"],
-        "callbacks.max_norm": ["MaxNorm"],
-        "callbacks.momentum": ["MomentumSchedule"],
-        "callbacks.pictures": ["AdversarialPictures"],
-        "callbacks.progress": ["TimedProgressBar"],
-        "callbacks.rubbish": ["RubbishTraining"],
-        "checkpoint_ensemble": ["CheckpointEnsemble"],
-        "checkpoint_io": ["WholeCheckpointIO"],
-        "comparison": ["Comparison"],
-        "evaluation.attack_suite": ["AttackSuite"],
-        "evaluation.first_layer": ["FirstLayer"],
-        "evaluation.fooling": ["Fooling"],
-        "evaluation.logit_sweep": ["LogitSweep"],
-        "evaluation.report": ["Report"],
-        "evaluation.rubbish_test": ["RubbishTest"],
-        "losses": ["LogisticLoss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss"],
-        "module": ["AdversarialModule"],
-        "transferred": ["Transferred"],
-    }.items()
-    for name in names
-}
-"""Class paths in older files, and the public names that they stand for."""
 
 
 def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
@@ -165,13 +122,6 @@ def _is_data(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | float | str | torch.Tensor)
 
 
-def moved(value: Any) -> Any:
-    """Return stored settings with class paths from before a move as the public ones of today."""
-    if isinstance(value, dict):
-        return {k: MOVED.get(v, v) if k in _PATHS and isinstance(v, str) else moved(v) for k, v in value.items()}
-    return [moved(each) for each in value] if isinstance(value, list) else value
-
-
 def moved_arguments(path: Any) -> dict[str, Any]:
     """Return the arguments of the module in a checkpoint whose class paths have moved since, with today's paths.
 
@@ -185,13 +135,7 @@ def moved_arguments(path: Any) -> dict[str, Any]:
         return {}
     stored = read_checkpoint(path).get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
-    return {name: moved(value) for name, value in stored.items() if _has_moved(value)}
-
-
-def _has_moved(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any((k in _PATHS and isinstance(v, str) and v in MOVED) or _has_moved(v) for k, v in value.items())
-    return isinstance(value, list) and any(map(_has_moved, value))
+    return {name: moved(value) for name, value in stored.items() if has_moved(value)}
 
 
 def trained_with(arguments: dict[str, Any]) -> Any:

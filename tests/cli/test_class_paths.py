@@ -13,7 +13,7 @@ import yaml
 from adv_lightning import AdversarialPictures, ClassCentres, InputNoise, RubbishTest, ScaledGradient, SignNoise
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.cli.refit import refit_arguments
-from adv_lightning.methods.checkpoint_format import MOVED
+from adv_lightning.methods.moved_paths import MOVED
 from tests.conftest import ROOT
 
 STORED = ROOT / "tests" / "support" / "stored" / "config_format_1.yaml"

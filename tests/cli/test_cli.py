@@ -310,3 +310,9 @@ def test_run_false_only_builds(elsewhere: Path) -> None:
 def test_prints_figures_without_attack_suite(best: str, capsys: pytest.CaptureFixture[str]) -> None:
     figures_of(f"--ckpt_path={best}", "--callbacks.attack_suite=null")
     assert "test/adv_error" in capsys.readouterr().out
+
+
+def test_a_shortened_key_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", DIGITS, "--trainer.max_epoch=3"])
+    assert re.search(r"trainer\.max_epoch'.*trainer\.max_epochs", capsys.readouterr().err)

@@ -15,7 +15,8 @@ import adv_lightning
 from adv_lightning import FGSM, PGD, AdversarialModule, MemberAttack, Mixed, ScaledGradient, SingleStepAttack, main
 from adv_lightning.attacks.description import build
 from adv_lightning.evaluation.from_checkpoint import load_module
-from adv_lightning.methods.checkpoint_format import MOVED, moved, read_checkpoint
+from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.moved_paths import MOVED, moved
 from tests.conftest import ROOT
 from tests.support.helpers import batches, fit, mlp, quiet_trainer
 
