@@ -393,8 +393,11 @@ class AdversarialModule(LightningModule):
 
     def _start_batch(self, batch_idx: int) -> None:
         """Seed the batch, and raise if the method could not act on the last one."""
-        if not self._seeding.started and self.sharded and self.attack is not None:
-            rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
+        if not self._seeding.started and isinstance(self.method, Mixed):
+            if self.attack is None and self.val_attack is None:
+                rank_zero_info("No attack: training is plain. Pass attack=, or val_attack= to judge plain training.")
+            elif self.attack is not None and self.sharded:
+                rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
         self._seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
         own_hook = type(self).on_after_backward is not AdversarialModule.on_after_backward
         if own_hook and batch_idx > 0 and "step" in self._asked and "backward" not in self._asked:

@@ -1,4 +1,4 @@
-"""The commands of `python -m adv_lightning`, listed once: for the help, and for the way to what runs them.
+"""The commands of `python -m adv_lightning`, listed once, for the help and for finding the function that runs each.
 
 A new command is a line here and a file beside this one. Imports no torch, so that the help is fast.
 """

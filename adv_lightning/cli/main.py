@@ -27,7 +27,7 @@ def main(args: list[str] | None = None) -> Any:
         `predict` and `refit`; for `compare` a `Comparison` with its figures.
 
     Raises:
-        SystemExit: status 2 after an error that the user can mend, such as a wrong argument, a missing file or a full
+        SystemExit: status 2 after an error that the user can fix, such as a wrong argument, a missing file or a full
             disk; the reason is printed. Status 143 after SIGTERM.
     """
     words = sys.argv[1:] if args is None else args

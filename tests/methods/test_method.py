@@ -83,6 +83,16 @@ def test_refuses_what_is_not_a_method() -> None:
         AdversarialModule(mlp(), method=FGSM(0.1))  # type: ignore[arg-type]
 
 
+def test_plain_training_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        fit(AdversarialModule(mlp()), batches(2))
+    assert caplog.text.count("training is plain") == 1
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        fit(AdversarialModule(mlp(), val_attack=FGSM(0.1)), batches(1))
+    assert "training is plain" not in caplog.text
+
+
 def test_the_methods_attack_judges_by_default() -> None:
     assert AdversarialModule(mlp(), method=Mixed(FGSM(0.2))).val_attack.eps == 0.2
     assert AdversarialModule(mlp(), method=Mixed(FGSM(0.2)), val_attack=FGSM(0.1)).val_attack.eps == 0.1
