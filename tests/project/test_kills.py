@@ -13,7 +13,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-
 KINDS = {1: ["kill"] * 11 + ["term", "int", "writing"] * 3, 2: ["kill", "rank", "writing", "rank", "kill"]}
 
 
