@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-KINDS = {1: ["kill"] * 11 + ["term", "int", "writing"] * 3, 2: ["kill", "rank", "writing", "rank", "kill"]}
+KINDS = {1: ["kill"] * 11 + ["term", "int", "writing", "written"] * 3, 2: ["kill", "rank", "writing", "rank", "kill"]}
 
 
 @pytest.mark.parametrize("processes", KINDS)
