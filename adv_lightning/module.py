@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format
@@ -73,7 +74,8 @@ class AdversarialModule(LightningModule):
         crafting: Mode in which the training attack's gradient is taken: "train" shares the clean pass, its
             dropout mask included; "eval" takes one more forward and backward pass, with dropout off.
         masks: "fresh" draws new dropout masks for the adversarial pass; "shared" reuses those of the clean pass.
-        statistics: Which passes update BatchNorm's running statistics: "both", or only the "clean" one.
+        statistics: Which passes update BatchNorm's running statistics, and any other buffer that the network updates in
+            train mode: "both", or only the "clean" one.
         val_attack_samples: Attack only this many examples of a validation epoch, the first ones. Null: all.
         val_attack_every_n_epochs: Attack only in every n-th epoch's validation.
         compiled: Compile the backbone in place, as `backbone.compile()` does; checkpoints keep their keys.
@@ -95,6 +97,9 @@ class AdversarialModule(LightningModule):
         >>> net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
         >>> module = AdversarialModule(net, attack=FGSM(eps=0.25), alpha=0.5)
     """
+
+    copies_inputs = True
+    """`forward` gives the backbone a copy of x, so that it may work in place."""
 
     def __init__(
         self,
@@ -152,6 +157,8 @@ class AdversarialModule(LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits, [B, K]."""
+        if isinstance(x, Tensor):  # in a batch of its own kind, x may be something else
+            x = private_copy(self.backbone, x)
         if self.channels_last and x.dim() == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         logits: Tensor = self.backbone(x)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adv_lightning.attacks.model_mode import frozen_statistics
+from adv_lightning.attacks.model_mode import kept_buffers, private_copy
 
 LossFn = Callable[[Tensor, Tensor], Tensor]
 """J: (logits, y) -> the loss, a scalar, the mean over the batch."""
@@ -29,6 +29,8 @@ class InputGradient(NamedTuple):
 def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> InputGradient:
     """Gradient of each example's own loss with respect to its input: one forward and one backward pass.
 
+    The model gets a copy of the input, so it may work in place.
+
     Raises:
         ValueError: `x` is not floating point, or the loss does not depend on it differentiably.
     """
@@ -36,7 +38,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
     with gradients_enabled(model):
         # A tensor made under inference mode cannot take part in autograd; a clone made here can.
         x, y = x.detach().clone().requires_grad_(), y.clone()
-        logits = model(x)
+        logits = model(private_copy(model, x))
         loss = loss_fn(logits, y)
         # A mean's small gradients would underflow in float16, and the sign of zero is zero.
         scale = max(1, min(len(x) * 2**10, 2**15)) if logits.dtype == torch.float16 else 1
@@ -46,25 +48,25 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
 
 @contextmanager
 def gradients_enabled(model: Model) -> Iterator[None]:
-    """Leave no-grad and inference mode, and keep BatchNorm's running statistics unchanged."""
-    frozen = frozen_statistics(model) if isinstance(model, nn.Module) else nullcontext()
-    with torch.inference_mode(False), torch.enable_grad(), frozen:
+    """Leave no-grad and inference mode, and keep every buffer of the model as it was."""
+    kept = kept_buffers(model) if isinstance(model, nn.Module) else nullcontext()
+    with torch.inference_mode(False), torch.enable_grad(), kept:
         yield
 
 
 def gradients(
     loss: Tensor,
     values: Sequence[Tensor],
-    params: Sequence[Tensor] = (),
+    reached: Sequence[Tensor] = (),
     *,
     scale: Tensor | float = 1,
     retain_graph: bool = False,
     create_graph: bool = False,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
-    """Differentiate `scale * loss` once, with respect to perturbed values and to parameters.
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Differentiate `scale * loss` once, with respect to perturbed values and to leaves that it reaches.
 
     Returns:
-        The gradients of the values, and those of the parameters: None for a parameter that the loss does not reach.
+        The gradients of the values, and those of the leaves.
 
     Raises:
         ValueError: the loss does not depend on one of the values differentiably.
@@ -73,16 +75,16 @@ def gradients(
         raise ValueError(_NOT_DIFFERENTIABLE)
     found = torch.autograd.grad(
         loss,
-        [*values, *params],
+        [*values, *reached],
         grad_outputs=scale.to(loss.dtype) if isinstance(scale, Tensor) else torch.full_like(loss, scale),
         retain_graph=retain_graph or create_graph,
         create_graph=create_graph,
         allow_unused=True,
     )
-    reached = tuple(grad for grad in found[: len(values)] if grad is not None)
-    if len(reached) < len(values):
+    climbed = found[: len(values)]
+    if any(grad is None for grad in climbed):
         raise ValueError(_NOT_DIFFERENTIABLE)
-    return reached, found[len(values) :]
+    return climbed, found[len(values) :]
 
 
 _NOT_DIFFERENTIABLE = (

@@ -3,24 +3,109 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+
+class KeptPasses:
+    """The passes inside `kept_buffers`.
+
+    `torch.utils.checkpoint` runs layers again in the backward pass, which may come after the context.
+    """
+
+    def __init__(self) -> None:
+        self._checkpointed: set[nn.Module] = set()
+
+    def follow(self, logits: Tensor) -> None:
+        """Keep the buffers also when the pass that gave `logits` is differentiated later."""
+        repeated = tuple(self._checkpointed)
+
+        def keep(grad: Tensor) -> None:
+            for layer in repeated:
+                _keep_in_next_run(layer)
+
+        if repeated and logits.requires_grad:
+            # This hook runs before any layer of this pass runs again, and after those of later passes.
+            logits.register_hook(keep)  # type: ignore[no-untyped-call]
+
+    def _note(self, layer: nn.Module, args: Any) -> None:
+        if runs_under_checkpoint():
+            self._checkpointed.add(layer)
 
 
 @contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalise as in the current mode, but keep every running statistic unchanged."""
-    # In train mode these layers use the batch's statistics either way; the flag only decides on the update.
-    layers: list[Any] = [m for m in model.modules() if m.training and getattr(m, "track_running_stats", False)]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
+def kept_buffers(model: nn.Module) -> Iterator[KeptPasses]:
+    """Let passes in train mode leave every buffer as it was.
+
+    Layers in train mode get copies of their buffers: BatchNorm's and InstanceNorm's running statistics, the vectors of
+    spectral norm, counters. They normalise and draw as without this context.
+    """
+    passes, copies = KeptPasses(), _Copies()
+    with ExitStack() as stack:
+        stack.callback(copies.take_back)
+        # A compiled network would compile the hooks too. It moves no buffer in its own backward pass.
+        compiled = {layer for root in model.modules() if is_compiled(root) for layer in root.modules()}
+        for layer in [layer for layer in model.modules() if layer.training]:
+            if copies.put(layer) and layer not in compiled:
+                stack.callback(layer.register_forward_pre_hook(passes._note).remove)
+        yield passes
+
+
+class _Copies:
+    """Copies that stand in for the buffers of layers; layers that share a buffer share its copy."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[nn.Module, str, Tensor]] = []
+        self._of: dict[Tensor, Tensor] = {}
+
+    def put(self, layer: nn.Module) -> bool:
+        """Replace a layer's own buffers; return whether it has any."""
+        own = list(layer.named_buffers(recurse=False, remove_duplicate=False))
+        for name, buffer in own:
+            self._kept.append((layer, name, buffer))
+            if buffer not in self._of:
+                self._of[buffer] = buffer.detach().clone()
+            setattr(layer, name, self._of[buffer])
+        return bool(own)
+
+    def take_back(self) -> None:
+        for layer, name, buffer in self._kept:
+            setattr(layer, name, buffer)
+
+
+def _keep_in_next_run(layer: nn.Module) -> None:
+    """Let a layer's next run leave its buffers as they are, if it is in a backward pass."""
+    copies = _Copies()
+
+    def before(layer: nn.Module, args: Any) -> None:
+        if torch._C._current_graph_task_id() == -1:
+            end()  # the backward pass did not run the layer again
+        else:
+            copies.put(layer)
+
+    def after(layer: nn.Module, args: Any, output: Any) -> None:
+        copies.take_back()
+        end()
+
+    def end() -> None:
+        for hook in hooks:
+            hook.remove()
+
+    # First, because a layer's own hooks may move buffers too. At the end in any case, because the checkpoint leaves the
+    # layer by an exception once it has recomputed all that it needs.
+    hooks = [
+        layer.register_forward_pre_hook(before, prepend=True),
+        layer.register_forward_hook(after, always_call=True),
+    ]
+
+
+def runs_under_checkpoint() -> bool:
+    """Whether this forward pass runs under `torch.utils.checkpoint`, or without gradients, as its older form does."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return not torch.is_grad_enabled() or (hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint")
 
 
 @contextmanager
@@ -31,10 +116,52 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        # By `train`, which a module may override, for example to merge and split its weights.
+        model.train(modes[0][1])
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.train(training)
+
+
+class InEvalMode(nn.Module):
+    """A model in eval mode that attacks take for one in training, so that they draw anew in every call.
+
+    Use it as a context manager: the model has its own modes again afterwards.
+
+    Args:
+        model: x -> logits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.copies_inputs = getattr(model, "copies_inputs", False)
+        self._modes = ExitStack()
+
+    def __enter__(self) -> InEvalMode:
+        self._modes.enter_context(eval_mode(self.model))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._modes.__exit__(*error)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.model(x)
+
+
+def private_copy(model: Any, x: Tensor) -> Tensor:
+    """Return a copy of x, on which a model may work in place.
+
+    A model that makes a copy itself (`copies_inputs = True`) gets x. So does a compiled one where a gradient is taken:
+    torch.compile warns of other tensors than leaves, and refuses to work in place on them.
+    """
+    if getattr(model, "copies_inputs", False):
+        return x
+    if x.requires_grad and isinstance(model, nn.Module) and any(map(is_compiled, model.modules())):
+        return x
+    return x.clone()
 
 
 def is_compiled(module: nn.Module) -> bool:
     """Whether `torch.compile(module)` made this module, or `module.compile()` compiled it in place."""
-    return hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules

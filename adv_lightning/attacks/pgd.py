@@ -14,6 +14,7 @@ from adv_lightning.attacks.gradients import (
     gradients_enabled,
     input_gradient,
 )
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.attacks.noise import UniformNoise
 
 
@@ -94,6 +95,6 @@ class PGD(Attack):
 def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return which examples the largest logit, or the sign of a single one, classifies correctly: bool [B]."""
     with gradients_enabled(model), torch.no_grad():
-        logits = model(x)
+        logits = model(private_copy(model, x))
     single = logits.dim() == 1 or logits.shape[1] == 1
     return (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y

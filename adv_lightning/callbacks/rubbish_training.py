@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
-from adv_lightning.attacks.model_mode import frozen_statistics
+from adv_lightning.attacks.model_mode import kept_buffers
 from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.callbacks.penalty_base import Term
 from adv_lightning.data.seeding import mix_seed, process_seed
@@ -21,9 +21,9 @@ class RubbishTraining(Term):
 
     The target "none" is the uniform distribution for a softmax, and zeros for independent probabilities. The loss is
     the module's `loss_fn.no_class`, a mean over the noise inputs. The noise is drawn anew for each batch, seeded as in
-    `InputNoise`. It passes through the network in train mode, in one more forward and backward pass, and does not
-    change BatchNorm's running statistics (Goodfellow et al. 2015, appendix A: rubbish class examples, and training to
-    resist them).
+    `InputNoise`. It passes through the network in train mode, in one more forward and backward pass, and changes no
+    buffer, such as BatchNorm's running statistics (Goodfellow et al. 2015, appendix A: rubbish class examples, and
+    training to resist them).
 
     Args:
         weight: Factor of the added loss, above 0.
@@ -65,7 +65,9 @@ class RubbishTraining(Term):
         def term(x: Tensor) -> Tensor:
             shape = (max(1, round(self.fraction * len(x))), *x.shape[1:])
             noise = torch.empty(shape, dtype=x.dtype, device=x.device).normal_(0, self.std, generator=self._generator)
-            with frozen_statistics(module):
-                return self.weight * module.loss_fn.no_class(module(noise))
+            with kept_buffers(module) as passes:
+                logits = module(noise)
+            passes.follow(logits)
+            return self.weight * module.loss_fn.no_class(logits)
 
         return term

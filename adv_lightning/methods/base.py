@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import describe, keyword_arguments
-from adv_lightning.methods.perturbation_sites import Sites
+from adv_lightning.methods.perturbation_sites import Sites, with_gradient_of
 from adv_lightning.methods.two_pass_objective import Objective, Passes
 
 
@@ -67,7 +67,7 @@ class Method(nn.Module):
 
     def objective(self, learner: Learner, x: Tensor, y: Tensor) -> Objective:
         """Return the objective of one batch."""
-        return self.loss(learner, x, self.craft(learner, x, y), y)
+        return self.loss(learner, x, with_gradient_of(x, self.craft(learner, x, y)), y)
 
     def after_backward(self, learner: Learner) -> None:
         """Run when the gradients are there, before the optimizer's step; once for each backward pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -45,7 +46,28 @@ class ReplayGradient(torch.autograd.Function):
         return grad_output, None, None, None, *torch._foreach_mul(grads, factor)
 
 
-def cut_loose(grads: list[Tensor]) -> list[Tensor]:
+def leaves(loss: Tensor) -> list[Tensor]:
+    """Return the tensors that the gradient of a loss ends in: parameters, wherever they are kept.
+
+    What the loss does not reach is not among them, so DDP finds unused parameters.
+    """
+    found: list[Tensor] = []
+    waiting = [loss.grad_fn]
+    seen = {loss.grad_fn}
+    while waiting:
+        node = waiting.pop()
+        for child, _ in () if node is None else node.next_functions:
+            if child in seen:
+                continue
+            seen.add(child)
+            if child is not None and child.name() == "torch::autograd::AccumulateGrad":
+                found.append(child.variable)  # type: ignore[attr-defined]  # of this kind of node alone
+            else:
+                waiting.append(child)
+    return found
+
+
+def cut_loose(grads: Sequence[Tensor]) -> list[Tensor]:
     """Return the gradients without their views, so that autograd adds to them in place where nothing shares memory."""
     # The gradient of a linear layer is a transpose. A view keeps its base alive, so autograd would treat the memory as
     # shared and allocate a third set of gradients for the sum of two.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
-from adv_lightning.attacks.model_mode import eval_mode
+from adv_lightning.attacks.model_mode import InEvalMode
 from adv_lightning.methods.base import Learner, Method
 from adv_lightning.methods.input_checks import check_attack, check_range
 from adv_lightning.methods.perturbation_sites import Crafted, InputSite, PerturbationSite, Sites
@@ -34,7 +32,8 @@ class Mixed(Method):
         crafting: Mode in which the attack's gradient is taken: "train" shares the clean pass, its dropout mask
             included; "eval" takes one more forward and backward pass, with dropout off.
         masks: "fresh" lets the adversarial pass draw its own dropout masks; "shared" repeats the clean pass's.
-        statistics: Passes that update BatchNorm's running statistics: "both", or the "clean" one alone.
+        statistics: Passes that update BatchNorm's running statistics, and any other buffer that moves in training:
+            "both", or the "clean" one alone.
 
     Raises:
         ValueError: alpha lies outside [0, 1], or a word is not among those allowed.
@@ -66,21 +65,19 @@ class Mixed(Method):
     statistics = property(lambda self: self.passes.statistics)
 
     def craft(self, learner: Learner, x: Tensor, y: Tensor) -> Tensor:
-        """Craft in the mode that `crafting` says. The learner itself stays in its mode, which tells an attack to draw
-        its random start anew in training.
-        """
-        with ExitStack() as stack:
-            if self.passes.crafting == "eval" and isinstance(learner, nn.Module):
-                for child in learner.children():
-                    stack.enter_context(eval_mode(child))
+        """Craft in the mode that `crafting` says."""
+        if self.passes.crafting == "train" or self.attack is None:
             return super().craft(learner, x, y)
+        assert isinstance(learner, nn.Module)
+        with InEvalMode(learner) as model:
+            return self.attack(model, x, y, loss_fn=learner.loss)
 
     def loss(self, learner: Learner, x: Tensor, x_adv: Tensor, y: Tensor) -> Objective:
         """Return the objective with inputs that are crafted already."""
         return self._mixed(learner, x, y, [InputSite(Crafted(x_adv)), *self.sites.layers])
 
     def objective(self, learner: Learner, x: Tensor, y: Tensor) -> Objective:
-        if type(self).loss is not Mixed.loss or type(self).craft is not Mixed.craft:
+        if type(self).loss is not Mixed.loss:
             return super().objective(learner, x, y)  # a subclass gives up sharing the clean pass
         return self._mixed(learner, x, y, self.sites_of(learner, x, y))
 
@@ -91,7 +88,10 @@ class Mixed(Method):
             return list(self.sites.layers)
         rule = self.sites.input_rule
         if rule is None and self.attack is not None and self.alpha < 1:
-            rule = self.attack if isinstance(self.attack, SingleStepAttack) else Crafted(self.craft(learner, x, y))
+            if isinstance(self.attack, SingleStepAttack) and type(self).craft is Mixed.craft:
+                rule = self.attack
+            else:
+                rule = Crafted(self.craft(learner, x, y))
         return [InputSite(rule), *self.sites.layers]
 
     def _mixed(self, learner: Learner, x: Tensor, y: Tensor, sites: list[PerturbationSite]) -> Objective:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Rule
 from adv_lightning.attacks.gradients import check_differentiable_input
+from adv_lightning.attacks.model_mode import runs_under_checkpoint
 from adv_lightning.attacks.scaled_gradient import rows
 
 
@@ -77,13 +78,13 @@ class InputSite(PerturbationSite):
     @contextmanager
     def recorded(self, x: Tensor) -> Iterator[Tensor]:
         check_differentiable_input(x)
-        self.value = x.detach().requires_grad_()
+        self.value = x if x.requires_grad else x.detach().requires_grad_()
         yield self.value
 
     @contextmanager
     def perturbed(self, x: Tensor, direction: Tensor | None) -> Iterator[Tensor]:
         assert self.rule is not None
-        yield self.rule.step(x.detach(), direction)
+        yield self.rule.step(x if x.requires_grad else x.detach(), direction)
 
 
 class LayerSite(PerturbationSite):
@@ -159,7 +160,7 @@ class LayerSite(PerturbationSite):
                     f"{self!r} returns a tensor of shape {list(value.shape)} for a batch of {batch_size}, so its first "
                     f"dimension is not the batch: perturb a layer that returns [{batch_size}, ...]"
                 )
-            if not torch.is_grad_enabled() or _saves_for_checkpoint():
+            if runs_under_checkpoint():
                 raise ValueError(
                     f"{self!r} runs under torch.utils.checkpoint, which would recompute it without the perturbation, "
                     "or under torch.no_grad: perturb a layer outside of them"
@@ -185,12 +186,6 @@ def single_tensor(output: Any, layer: Any) -> Tensor:
             f"{layer!r} returns a {kind}: only a single floating-point tensor can be perturbed or measured"
         )
     return output
-
-
-def _saves_for_checkpoint() -> bool:
-    """Whether the pass runs under torch.utils.checkpoint with use_reentrant=False."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
 
 
 class Sites:
@@ -229,4 +224,9 @@ class Crafted:
 
     def step(self, value: Tensor, grad: Tensor | None) -> Tensor:
         """Return the crafted input."""
-        return self.x_adv
+        return with_gradient_of(value, self.x_adv)
+
+
+def with_gradient_of(x: Tensor, x_adv: Tensor) -> Tensor:
+    """Return x_adv as x plus a constant, so that what x was computed from gets the gradient of x_adv."""
+    return x + (x_adv - x).detach() if x.requires_grad else x_adv

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
 
-import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks.gradients import LossFn, gradients, per_example
-from adv_lightning.attacks.model_mode import eval_mode, frozen_statistics, is_compiled
-from adv_lightning.methods.gradient_replay import ReplayGradient, cut_loose
+from adv_lightning.attacks.model_mode import eval_mode, is_compiled, kept_buffers, private_copy
+from adv_lightning.methods.gradient_replay import ReplayGradient, cut_loose, leaves
 from adv_lightning.methods.perturbation_sites import PerturbationSite
+from adv_lightning.methods.shared_masks import SharedMasks
 
 Crafting = Literal["train", "eval"]
 Masks = Literal["fresh", "shared"]
@@ -29,7 +29,8 @@ class Passes:
         crafting: Mode in which the attack's gradient is taken. "train" shares the clean pass, its dropout mask
             included; "eval" takes one more forward and backward pass, with dropout off.
         masks: "fresh" draws new dropout masks for the adversarial pass; "shared" reuses those of the clean pass.
-        statistics: Which passes update BatchNorm's running statistics: "both", or only the "clean" one.
+        statistics: Which passes update BatchNorm's running statistics, and any other buffer that the network updates in
+            train mode: "both", or only the "clean" one.
 
     Raises:
         ValueError: an argument has another value.
@@ -85,8 +86,10 @@ def adversarial_objective(
     pass of each kind.
 
     Args:
-        model: x -> logits. Its trainable parameters are looked up at each call.
-        x: Inputs, floating point, [B, ...]; not changed in place.
+        model: x -> logits. All that the clean loss depends on is trained, whether or not it is among the model's
+            parameters.
+        x: Inputs, floating point, [B, ...]; not changed in place. If x itself requires a gradient, it gets that of both
+            passes, and the perturbation counts as a constant.
         y: Targets, passed to `loss_fn`.
         loss_fn: (logits, y) -> mean loss over the batch.
         sites: Where the second pass is perturbed. Sites without a rule do nothing.
@@ -95,9 +98,9 @@ def adversarial_objective(
         scale: A GradScaler's factor, a scalar tensor. The inner gradient is multiplied by it, so that it does not
             underflow in half precision, and divided again. None: the model's `gradient_scale`, if it has one.
         replay: False keeps the clean pass's graph until `total` is differentiated, which costs half a backward pass
-            and memory. Sharded parameters need this. It is also done where parameters have hooks, and where a rule is
-            differentiable: then x_adv is not a constant, and training differentiates through it. None: True, unless
-            the model says that it is `sharded`.
+            and memory. Sharded parameters need this. It is also done where parameters have hooks, where x requires a
+            gradient, and where a rule is differentiable: then x_adv is not a constant, and training differentiates
+            through it. None: True, unless the model says that it is `sharded`.
 
     Raises:
         ValueError: the loss does not depend differentiably on the value of a site, or a rule is differentiable and
@@ -108,7 +111,7 @@ def adversarial_objective(
     replay = not getattr(model, "sharded", False) if replay is None else replay
     active = [site for site in sites if site.rule is not None]
     if alpha == 1 or not active:
-        logits = model(x)
+        logits = model(private_copy(model, x))
         loss = loss_fn(logits, y)
         return Objective(loss, clean=loss.detach(), logits=logits.detach())
 
@@ -119,26 +122,25 @@ def adversarial_objective(
         with eval_mode(model):
             directions = _linearise(model, x, y, loss_fn, climbing, scale=scale).directions
         climbing = []
-    draws = _Draws(x.device) if passes.masks == "shared" else None
+    masks = SharedMasks(x.device) if passes.masks == "shared" else None
     if climbing:
-        params = [p for p in model.parameters() if p.requires_grad] if alpha > 0 else []
-        # autograd.grad fires these hooks, and the replay would fire them again.
-        hooked = any(p._backward_hooks for p in params)
         clean = _linearise(
-            model, x, y, loss_fn, climbing, params, weight=alpha or 1, scale=scale, replay=replay and not hooked
+            model, x, y, loss_fn, climbing, weight=alpha or 1, scale=scale, trained=alpha > 0, replay=replay
         )
         directions = clean.directions
     elif alpha > 0:
-        logits = model(x)
+        logits = model(private_copy(model, x))
         clean = _Clean(logits, loss_fn(logits, y))
 
     # Without a clean pass in train mode, only the adversarial pass can update the statistics.
-    frozen = frozen_statistics(model) if passes.statistics == "clean" and clean is not None else nullcontext()
-    with frozen, draws.repeated() if draws else nullcontext(), ExitStack() as stack:
+    keep = kept_buffers(model) if passes.statistics == "clean" and clean is not None else nullcontext()
+    with keep as kept, masks.repeated(active) if masks else nullcontext(), ExitStack() as stack:
         x_adv = x
         for site in active:
             x_adv = stack.enter_context(site.perturbed(x_adv, directions.get(site)))
-        adversarial_logits = model(x_adv)
+        adversarial_logits = model(private_copy(model, x_adv))
+    if kept is not None:
+        kept.follow(adversarial_logits)
     adversarial = loss_fn(adversarial_logits, y)
     if clean is None or alpha == 0:
         return Objective(adversarial, None, adversarial.detach(), None, adversarial_logits.detach())
@@ -173,40 +175,49 @@ def _linearise(
     y: Tensor,
     loss_fn: LossFn,
     sites: Sequence[PerturbationSite],
-    params: Sequence[Tensor] = (),
     *,
     weight: float = 1,
     scale: Tensor | None,
+    trained: bool = False,
     replay: bool = True,
 ) -> _Clean:
-    """Run the clean pass and differentiate its loss with respect to every site, and to `params` if it is replayed."""
+    """Run the clean pass and differentiate its loss with respect to every site.
+
+    If the loss is `trained` on, the gradient of all that it depends on is taken too, to be replayed, or else its graph
+    is kept.
+    """
     with ExitStack() as stack:
         x_seen = x
         for site in sites:
             x_seen = stack.enter_context(site.recorded(x_seen))
-        logits = model(x_seen)
+        logits = model(private_copy(model, x_seen))
         loss = loss_fn(logits, y)
     differentiable = any(site.differentiable for site in sites)
     if differentiable:
         _check_twice_differentiable(model)
-    replay = bool(params) and replay and not differentiable
+    values = [site.take() for site in sites]
+    reached: list[Tensor] = []
+    if trained and replay and not differentiable and not x.requires_grad:
+        reached = [leaf for leaf in leaves(loss) if all(leaf is not value for value in values)]
+    # autograd.grad fires these hooks, and the replay would fire them again.
+    replay = bool(reached) and not any(leaf._backward_hooks for leaf in reached)
     # The gradients carry the weight from the start, which saves a multiplication in the replay.
     factor = weight if scale is None else weight * scale
-    values, found = gradients(
-        loss,
-        [site.take() for site in sites],
-        params if replay else (),
-        scale=factor,
-        retain_graph=bool(params) and not replay,
-        create_graph=differentiable,
-    )
-    directions = {s: per_example(g, len(x), factor) for s, g in zip(sites, values, strict=True)}
+    retain = trained and not replay
+    # A kept graph is differentiated again later, and layers under torch.utils.checkpoint run again each time.
+    with kept_buffers(model) if retain else nullcontext():
+        climbed, found = gradients(
+            loss,
+            values,
+            reached if replay else (),
+            scale=factor,
+            retain_graph=retain,
+            create_graph=differentiable,
+        )
+    directions = {s: per_example(g, len(x), factor) for s, g in zip(sites, climbed, strict=True)}
     if not replay:
         return _Clean(logits, loss, directions)
-    # A parameter that the loss does not reach stays out, so that DDP finds its unused parameters.
-    reached = [(g, p) for g, p in zip(found, params, strict=True) if g is not None]
-    grads = cut_loose([g for g, _ in reached])
-    return _Clean(logits.detach(), loss.detach(), directions, grads, [p for _, p in reached])
+    return _Clean(logits.detach(), loss.detach(), directions, cut_loose(found), reached)
 
 
 def _check_twice_differentiable(model: nn.Module) -> None:
@@ -216,32 +227,3 @@ def _check_twice_differentiable(model: nn.Module) -> None:
                 f"{name or type(model).__name__!r} is compiled, and torch.compile has no second derivative, which "
                 "training through a differentiable perturbation needs: leave out the compilation, or differentiable"
             )
-
-
-class _Draws:
-    """The state of the random generators of the CPU and of `device`, for drawing the same numbers again."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = None if device.type == "cpu" else device
-        self.states = self._now()
-
-    def _now(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        if self.device is not None:
-            states.append(torch.get_device_module(self.device).get_rng_state(self.device))
-        return states
-
-    @contextmanager
-    def repeated(self) -> Iterator[None]:
-        # Afterwards, draws continue from where the clean pass ended.
-        after = self._now()
-        self._restore(self.states)
-        try:
-            yield
-        finally:
-            self._restore(after)
-
-    def _restore(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if self.device is not None:
-            torch.get_device_module(self.device).set_rng_state(states[1], self.device)

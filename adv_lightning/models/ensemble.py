@@ -14,6 +14,8 @@ class Ensemble(nn.Module):
     climbs the loss of the mean. To test the ensemble on examples crafted for one member, attack `ensemble.members[i]`.
     See Goodfellow et al. 2015, section 9, which does not say how its ensemble averages.
 
+    Each member gets a copy of the input, so it may work in place.
+
     The ensemble starts in eval mode if all its members are in eval mode, and in train mode otherwise.
 
     Args:
@@ -32,7 +34,7 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        logits = [member(x) for member in self.members]
+        logits = [member(x.clone()) for member in self.members]
         shapes = [list(each.shape) for each in logits]
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"Ensemble: members must have the same classes, got logits of the shapes {shapes}")
