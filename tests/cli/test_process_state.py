@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
 import warnings
@@ -117,3 +118,29 @@ def test_restores_environment_and_filters(before: dict[str, Any], monkeypatch: p
     with pytest.raises(RuntimeError):
         change()
     assert state() == expected
+
+
+SCRIPT = """
+import atexit, sys
+import torch.distributed as dist
+from adv_lightning.cli import main
+
+atexit.register(lambda: print("at exit:", dist.is_initialized()))
+main(sys.argv[1:])
+print("after the command:", dist.is_initialized())
+"""
+
+
+def test_a_process_group_is_destroyed_at_exit(tmp_path: Path) -> None:
+    """Threads of gloo that live on while Python shuts down abort the process now and then."""
+    words = ["fit", DIGITS, *SHORT, "--trainer.strategy=ddp", "--trainer.devices=1", "--trainer.accelerator=cpu"]
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["after the command: True", "at exit: False"]
