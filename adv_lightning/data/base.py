@@ -50,6 +50,8 @@ class ImageDataModule(LightningDataModule):
     """Names of all classes of the data set, in the order of their labels."""
     scale: ClassVar[float] = 255.0
     """The image value returned by `load` that stands for 1."""
+    has_val: bool = False
+    """Whether `load_train_val` reads validation images that are not taken from the training images."""
     train_transform: BatchTransform | None = None
     """Random change of training batches."""
 
@@ -78,7 +80,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(f"split must be 'last' or 'random', got {split!r}")
         if test_part not in ("test", "train", "val"):
             raise ValueError(f"test_part must be 'test', 'train' or 'val', got {test_part!r}")
-        if test_part == "val" and val_size == 0:
+        if test_part == "val" and val_size == 0 and not self.has_val:
             raise ValueError("test_part='val' needs validation images, but val_size=0 keeps none: set val_size")
         _check_classes(classes, len(self.all_class_names))
         self.batch_size = batch_size
@@ -156,10 +158,9 @@ class ImageDataModule(LightningDataModule):
         if self.test_part == "test":
             return self._select(self.load("test"))
         train, val = self._selected_train_val()
-        if self.test_part == "train":
-            return train
-        assert val is not None
-        return val
+        kept = train if self.test_part == "train" else val
+        assert kept is not None
+        return kept
 
     def train_dataloader(self) -> BatchLoader:
         """Return a loader of the shuffled training set."""
@@ -228,10 +229,9 @@ def split_indices(labels: Tensor, size: int, seed: int | None) -> tuple[Tensor, 
     Args:
         labels: int64 [N].
         size: Number of indices in the second part.
-        seed: Seed of a random second part, with the classes in proportion. None: the last `size` indices.
+        seed: Seed of a second part with the classes in proportion. None: the last `size` indices.
     """
-    number = len(labels)
-    order = torch.arange(number)
+    number, order = len(labels), torch.arange(len(labels))
     if seed is not None:
         order = torch.randperm(number, generator=torch.Generator().manual_seed(mix_seed(seed)))
         # Each image's place in its class, from 0 to 1: a cut at one place takes the same share of every class.
