@@ -13,15 +13,15 @@ import torch
 from jsonargparse import Namespace
 from lightning.fabric.utilities.seed import max_seed_value, min_seed_value
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import Timer, WeightAveraging
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_info
 
 # Imported so that their classes can be named without a module path.
 from adv_lightning import data, evaluation, models  # noqa: F401
 from adv_lightning.attacks.description import class_path
-from adv_lightning.callbacks import AdversarialCheckpoint, GivenSettings, HiddenPerturbation, L1Penalty
-from adv_lightning.cli.defaults import default_bar, default_logger, default_plugins
+from adv_lightning.callbacks import AdversarialCheckpoint, HiddenPerturbation, L1Penalty
+from adv_lightning.cli.defaults import default_callbacks, default_logger, default_plugins
 from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
 from adv_lightning.cli.linked_arguments import link_data, module_builder
@@ -187,8 +187,7 @@ class AdversarialCLI(LightningCLI):
         given = self.trainer_defaults.get("callbacks") or []
         given = [*own, *(given if isinstance(given, list) else [given])]
         kwargs["plugins"] = default_plugins(config.get("plugins"))
-        standard = [*default_bar(config, given), Timer(duration=config.get("max_time")), GivenSettings()]
-        kwargs["callbacks"] = [*named, *standard, *own]
+        kwargs["callbacks"] = [*named, *default_callbacks(config, given), *own]
         trainer = super().instantiate_trainer(**kwargs)
         several = fitting and trainer.world_size > 1
         if several and config.get("sync_batchnorm") and trainer.strategy.root_device.type == "cpu":

@@ -1,4 +1,4 @@
-"""Defaults of the commands' trainers: logger, progress bar and plugins."""
+"""Defaults of the commands' trainers: logger, callbacks and plugins."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.plugins import CheckpointIO
 
-from adv_lightning.callbacks import TimedProgressBar
+from adv_lightning.callbacks import GivenSettings, TimedProgressBar
 from adv_lightning.callbacks.checkpoint_io import WholeCheckpointIO
 from adv_lightning.cli.runs import RunLogger
+from adv_lightning.cli.terminal import default_summary
 
 
 def default_logger(config: Mapping[str, Any], run: Path | None = None, step: int = 0) -> RunLogger | None:
@@ -34,6 +35,12 @@ def default_plugins(given: Any) -> list[Any]:
     """Return the given plugins, with the project's CheckpointIO unless there is one among them."""
     plugins = given if isinstance(given, list) else [] if given is None else [given]
     return plugins if any(isinstance(each, CheckpointIO) for each in plugins) else [*plugins, WholeCheckpointIO()]
+
+
+def default_callbacks(config: Mapping[str, Any], given: Sequence[Callback]) -> list[Callback]:
+    """Return what every run has: the terminal's bar and table, a clock, and what continues with the given settings."""
+    shown = [*default_bar(config, given), *default_summary(config, given)]
+    return [*shown, Timer(duration=config.get("max_time")), GivenSettings()]
 
 
 def default_bar(config: Mapping[str, Any], given: Sequence[Callback]) -> list[Callback]:

@@ -14,6 +14,7 @@ from adv_lightning.cli.commands import COMMANDS, unknown
 from adv_lightning.cli.error_messages import is_ours
 from adv_lightning.cli.failed_runs import LostProcessError
 from adv_lightning.cli.process_state import restored
+from adv_lightning.cli.terminal import quiet
 
 
 def main(args: list[str] | None = None) -> Any:
@@ -34,7 +35,7 @@ def main(args: list[str] | None = None) -> Any:
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         raise _refusal(unknown(words[0]))
     run = COMMANDS[words[0]].load() if words and words[0] in COMMANDS else None
-    with restored():
+    with restored(), quiet():
         try:
             return AdversarialCLI(args=args) if run is None else run(words[1:])
         except SIGTERMException:

@@ -9,6 +9,7 @@ import ast
 import gc
 import importlib
 import inspect
+import logging
 import re
 import threading
 import warnings
@@ -24,10 +25,11 @@ import torch
 import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import instantiate_module
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import nn
+from torch.distributed.nn.functional import all_gather
 from torch.optim.lr_scheduler import ChainedScheduler, ConstantLR, SequentialLR
 
 import adv_lightning
@@ -361,12 +363,35 @@ def class_path_key() -> str:
     return "_class_path"
 
 
+def lines_of_a_trainer() -> str:
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    log.addHandler(handler)
+    try:
+        Trainer(accelerator="cpu", logger=False, callbacks=[ModelSummary()])
+    finally:
+        log.removeHandler(handler)
+    return "\n".join(lines)
+
+
+def gathered() -> str:
+    with warnings.catch_warnings(record=True) as seen, suppress(Exception):
+        warnings.simplefilter("always")
+        all_gather(torch.ones(1), None)
+    return str(seen[0].message)
+
+
 SAID: dict[str, Callable[[], str]] = {
     "Expected more than 1 value per channel": batchnorm,
     "/gloo/transport/": gloo,
     " Signaling Trainer to stop.": stopped,
     "'backbone'": missing_argument,
     "_class_path": class_path_key,
+    "💡 Tip: ": lines_of_a_trainer,
+    "Trainer already configured with model summary callbacks": lines_of_a_trainer,
+    "torch.distributed.nn.functional.all_gather is deprecated": gathered,
     "Parser key ": lambda: refused("--size=x"),
     "Does not validate against any of the Union subtypes": lambda: refused("--size=x"),
     "Subtypes: ": lambda: refused("--size=x"),
