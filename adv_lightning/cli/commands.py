@@ -57,6 +57,9 @@ COMMANDS = {
     )
 }
 
+_ELSEWHERE = {"train": "fit", "run": "fit", "eval": "test", "evaluate": "test", "val": "validate", "infer": "predict"}
+"""Words that other command lines use."""
+
 _USAGE = "usage: python -m adv_lightning COMMAND [--config FILE ...] [--KEY VALUE ...]"
 _NOTES = """\
 Several --config files are merged, the later ones win. The command line wins over files, and files win over the
@@ -81,5 +84,6 @@ def help_text() -> str:
 def unknown(word: str) -> str:
     """Return an error for a word that is not a command."""
     near = difflib.get_close_matches(word, COMMANDS, n=3, cutoff=0.6)
+    near = [_ELSEWHERE[word]] if word in _ELSEWHERE else near
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     return f"error: there is no command {word!r}{hint}; the commands are {', '.join(COMMANDS)}"

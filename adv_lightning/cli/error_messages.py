@@ -29,6 +29,7 @@ _NOISE = re.compile(
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)": ?(?P<rest>.*)')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)':")
 _OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
+_GIVEN = re.compile(r"Got value: Namespace\(class_path='(?P<path>[^']+)'")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<name>\S+)|does not accept option '(?P<nested>[^']+)'")
 _CHOICE = re.compile(r"invalid choice: '(?P<name>[^']+)' \(choose from (?P<choices>[^)]+)\)")
@@ -117,7 +118,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
         if found := _CLASS.match(line):
             owner = found["path"]
         elif line and not _NOISE.match(line):
-            reason = _reason(line, owner, parser)
+            reason = _reason(line, owner, parser, keys)
             if reason not in reasons:
                 reasons.append(reason)
     if any(_NO_CLASS.search(line) for line in message.splitlines()):
@@ -126,10 +127,12 @@ def explain(message: str, parser: ArgumentParser) -> str:
     return f"error: {where}{'; '.join(reasons) or message}\n(--help lists all keys, --print_config shows their values)"
 
 
-def _reason(line: str, owner: str, parser: ArgumentParser) -> str:
+def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) -> str:
     if found := _OPTION.search(line):
+        factory = _GIVEN.search(line)  # of an optimizer or a schedule, which are built later
+        owner = factory["path"] if factory else owner
         module, _, name = owner.rpartition(".")
-        arguments = arguments_of(getattr(importlib.import_module(module), name))
+        arguments = [each for each in arguments_of(getattr(importlib.import_module(module), name)) if each != "params"]
         return (
             f"{owner.rsplit('.', 1)[-1]} does not accept the argument {found['name']!r}"
             f"{_nearest(found['name'], arguments)}. "
@@ -146,7 +149,12 @@ def _reason(line: str, owner: str, parser: ArgumentParser) -> str:
         return f"there is no class {found['name']}{near}. Give a class of your own by its import path, as in mypkg.Net"
     if found := _UNKNOWN.search(line):
         name = (found["name"] or found["nested"]).lstrip("-").partition("=")[0]
-        return f"there is no key {name!r}{_nearest_key(name, _known_keys(parser))}"
+        whole = name if name.startswith(tuple(keys)) else ".".join([*keys, name])
+        near = _nearest_key(whole, _known_keys(parser))
+        own = (
+            ". A callback of your own goes to --trainer.callbacks+=mypkg.Name" if name.startswith("callbacks.") else ""
+        )
+        return f"there is no key {whole!r}{near}{own}"
     if found := _CHOICE.search(line):
         choices = re.findall(r"'([^']+)'", found["choices"])
         return f"there is no {found['name']!r}{_nearest(found['name'], choices)}. Choose from {', '.join(choices)}"
@@ -169,16 +177,22 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _nearest_key(name: str, known: list[str]) -> str:
     """Compare only as many parts of the key as each known key has: the rest belongs to a class."""
     heads = {key: ".".join(name.split(".")[: key.count(".") + 1]) for key in known}
-    near = [key for key, head in heads.items() if difflib.get_close_matches(head, [key], cutoff=0.8)]
+    near = [key for key, head in heads.items() if head != key and difflib.get_close_matches(head, [key], cutoff=0.8)]
     near.sort(key=lambda key: -difflib.SequenceMatcher(None, heads[key], key).ratio())
     return f" (did you mean {' or '.join(near[:3])}?)" if near else ""
 
 
 def _known_keys(parser: ArgumentParser) -> list[str]:
     defaults = [each.get_defaults(skip_validation=True) for each in (parser, *parser.commands.values())]
-    keys = [key for found in defaults for key, _ in found.items()]
+    items = [item for found in defaults for item in found.items()]
     # A class has keys of its own below its key, which depend on the class.
-    return list(dict.fromkeys(re.split(r"\.(?:class_path|init_args)\b", key)[0] for key in keys))
+    known = dict.fromkeys(re.split(r"\.(?:class_path|init_args)\b", key)[0] for key, _ in items)
+    for key, value in items:
+        if key.endswith(".class_path"):
+            module, _, name = value.rpartition(".")
+            place = key.removesuffix("class_path")
+            known |= {place + each: None for each in arguments_of(getattr(importlib.import_module(module), name))}
+    return list(known)
 
 
 def arguments_of(kind: type) -> list[str]:
