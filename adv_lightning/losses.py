@@ -12,6 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_NO_LABEL = torch.iinfo(torch.int64).min
+"""No label is ignored: torch would leave out the label -100, and the error could not."""
+
 __all__ = ["LogisticLoss", "Loss", "RBFLoss", "SigmoidLoss", "SoftmaxLoss", "adversarial_logistic"]
 
 
@@ -71,7 +74,7 @@ class SoftmaxLoss(_MulticlassLoss):
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         _check_shapes(logits, y)  # cross_entropy accepts class probabilities as targets; the metrics do not
         try:
-            return F.cross_entropy(logits, y)
+            return F.cross_entropy(logits, y, ignore_index=_NO_LABEL)
         except IndexError:
             self.check(logits, y)
             raise
@@ -222,6 +225,26 @@ def as_loss(loss_fn: Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
     if loss_fn is None:
         return SoftmaxLoss()
     return loss_fn if isinstance(loss_fn, Loss) else CallableLoss(loss_fn)
+
+
+NO_CLASS = -1
+"""Stands for the class of an example whose logits are not finite. It differs from every label."""
+
+
+def predicted_classes(loss_fn: Loss, logits: Tensor) -> Tensor:
+    """Return the predicted class of each example, int64 [B]: that of `loss_fn.predict`, or `NO_CLASS`.
+
+    An example has no class if one of its logits is NaN or inf, or all of them are -inf: `argmax` would name one all the
+    same. A network may exclude single classes by -inf.
+
+    Args:
+        loss_fn: Says which class logits stand for.
+        logits: [B, ...].
+    """
+    predicted = loss_fn.predict(logits)
+    rows = logits.detach().unsqueeze(1) if logits.dim() == 1 else logits.detach().flatten(1)
+    known = (rows < math.inf).all(dim=1) & (rows > -math.inf).any(dim=1)
+    return torch.where(known, predicted, NO_CLASS) if predicted.shape == known.shape else predicted
 
 
 # Checks of logits and labels: each raises ValueError.

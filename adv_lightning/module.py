@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
@@ -30,6 +30,7 @@ from adv_lightning.methods.input_checks import (
     check_attack,
     check_range,
     check_single_loader,
+    number_of,
     pair,
     warn_of_rounding,
 )
@@ -55,7 +56,8 @@ class AdversarialModule(LightningModule):
     Logs in training, every `log_every_n_steps`, `train/loss`, `train/clean_loss` and `train/adv_loss`: means since the
     last log, on the first process. With the suffix `_epoch`: means over the epoch and all processes. Logs in validation
     `val/loss`, `val/error`, `val/adv_error` and `val/adv_confidence`, the mean largest probability of the examples
-    misclassified under attack (not logged if there are none). In test the same under `test/`. Rates lie in [0, 1].
+    misclassified under attack (not logged if there are none). In test the same under `test/`. Rates lie in [0, 1]. An
+    example whose logits are not finite is a mistake; `val/not_finite` is their number, logged if there are any.
 
     Invalid inputs and labels raise an error. Shapes and dtypes are checked in every batch, values in the first batch
     of an epoch or evaluation, since checking values waits for the device. With your own `loss_fn` or `loss`, training
@@ -149,7 +151,7 @@ class AdversarialModule(LightningModule):
         self.evaluation = EvaluationStep()
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
         self.means = TrainingMeans()
-        self._seeding = BatchSeeding()
+        self.seeding = BatchSeeding()
         self._asked: set[str] = set()
         self._save_description(method, val_attack)
 
@@ -182,7 +184,8 @@ class AdversarialModule(LightningModule):
         return None
 
     def setup(self, stage: str) -> None:
-        """Warn where the precision rounds the perturbation."""
+        """Warn where the precision rounds the perturbation, and begin a new training."""
+        self.seeding.restart()
         if self.val_attack is not None:
             warn_of_rounding(str(self.trainer.precision))
 
@@ -191,8 +194,8 @@ class AdversarialModule(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
         trainer, first = self.trainer, batch_idx == 0
-        self._start_batch(batch_idx)
-        if first:
+        new = self._start_batch(batch_idx)
+        if first and new:
             self.means.start_epoch()
         x, y = self.unpack(batch)
         with BatchCheck(self, x, y, self.attack, self._known_loss(), first=first):
@@ -208,7 +211,9 @@ class AdversarialModule(LightningModule):
         for term in (self.penalty(), *(term(x) for term in self.terms)):
             total = total if term is None else total + term
         self.newest = (total.detach(), clean, adversarial)
-        self.means.add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)))
+        if not new:  # an optimizer such as LBFGS evaluates the batch again
+            return total
+        self.means.add(dict(zip(("loss", "clean_loss", "adv_loss"), self.newest, strict=True)), number_of(x, y))
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by the logger connector
         steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if every and steps and (trainer.global_step + 1) % every == 0:
@@ -294,7 +299,14 @@ class AdversarialModule(LightningModule):
         return counted
 
     def _log_rates(self, stage: str) -> None:
-        for name, metric in self.evaluation.metrics.measured().items():
+        measured = self.evaluation.metrics.measured()
+        if "not_finite" in measured:
+            number = int(measured["not_finite"].compute())
+            rank_zero_warn(
+                f"{stage}: the logits of {number} predictions are not finite. They count as mistakes. Look "
+                "for weights that are not finite, a division by 0, or an overflow in half precision"
+            )
+        for name, metric in measured.items():
             self.log(f"{stage}/{name}", metric, prog_bar=name in ("error", "adv_error"))
 
     # Checkpoints
@@ -398,18 +410,19 @@ class AdversarialModule(LightningModule):
         own = type(self).loss is AdversarialModule.loss
         return self.loss_fn if own and not isinstance(self.loss_fn, CallableLoss) else None
 
-    def _start_batch(self, batch_idx: int) -> None:
-        """Seed the batch, and raise if the method could not act on the last one."""
-        if not self._seeding.started and isinstance(self.method, Mixed):
+    def _start_batch(self, batch_idx: int) -> bool:
+        """Seed the batch, and raise if the method could not act on the last one; return whether it is a new one."""
+        if not self.seeding.started and isinstance(self.method, Mixed):
             if self.attack is None and self.val_attack is None:
                 rank_zero_info("No attack: training is plain. Pass attack=, or val_attack= to judge plain training.")
             elif self.attack is not None and self.sharded:
                 rank_zero_info("Parameters are sharded: the clean gradient is not replayed, and its graph is kept.")
-        self._seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
+        new = self.seeding.seed(self.current_epoch, batch_idx, self.global_rank, self.trainer.world_size, self.device)
         own_hook = type(self).on_after_backward is not AdversarialModule.on_after_backward
         if own_hook and batch_idx > 0 and "step" in self._asked and "backward" not in self._asked:
             check_after_backward(self.method, type(self).__name__)
         self._asked = {"step"}
+        return new
 
     def _attached_trainer(self) -> Trainer | None:
         try:

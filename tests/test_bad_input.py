@@ -133,11 +133,14 @@ def given(*args: Any, stage: str = "fit", **kwargs: Any) -> str:
     return refused(lambda: Given(*args, **kwargs).setup(stage))
 
 
-def nan_is_only_seen_in_the_loss(tmp_path: Path) -> None:
-    trainer = quiet_trainer()
-    trainer.test(AdversarialModule(mlp(), FGSM(0.1)), changed(with_nan, at=1), verbose=False)
-    assert trainer.callback_metrics["test/loss"].isnan()
-    assert trainer.callback_metrics["test/error"].isfinite()
+def nan_in_a_later_batch(tmp_path: Path) -> str:
+    trainer, module = quiet_trainer(), AdversarialModule(mlp())
+    module.val_attack = None
+    with pytest.warns(UserWarning, match="not finite") as said:
+        trainer.validate(module, changed(with_nan, at=1), verbose=False)
+    assert trainer.callback_metrics["val/loss"].isnan()
+    assert trainer.callback_metrics["val/error"].isfinite()
+    return next(str(warning.message) for warning in said if "logits" in str(warning.message))
 
 
 def soft_labels(tmp_path: Path) -> str:
@@ -302,12 +305,15 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "NaN in a later batch of training": lambda _: refused(
         lambda: fit(AdversarialModule(mlp(), FGSM(0.1)), changed(with_nan, at=1), callbacks=[FiniteLoss()])
     ),
-    "NaN in a later batch of an evaluation": nan_is_only_seen_in_the_loss,
+    "NaN in a later batch of an evaluation": nan_in_a_later_batch,
     "a training that diverges": diverges,
     "NaN in the images of a data module": lambda _: given(torch.full((6, 1, 1, 1), torch.nan)),
     "labels below 0": labels_of_every_loss(-3),
     "labels of K and more": labels_of_every_loss(3),
     "labels of K and more in a later batch": lambda _: both(lambda x, y: (x, y + 3), at=2),
+    "labels below 0 in a later batch, such as -100": lambda _: both(
+        lambda x, y: (x, torch.where(y == 2, -100, y)), at=2
+    ),
     "labels out of range in a data module": lambda _: given(labels=torch.arange(6) % 3),
     "float labels": lambda _: both(lambda x, y: (x, y.float())),
     "one-hot labels": lambda _: both(lambda x, y: (x, F.one_hot(y, 3).float())),

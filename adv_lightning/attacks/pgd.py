@@ -97,4 +97,5 @@ def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
     with gradients_enabled(model), torch.no_grad():
         logits = model(private_copy(model, x))
     single = logits.dim() == 1 or logits.shape[1] == 1
-    return (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y
+    right = (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y
+    return right & ~logits.isnan().reshape(len(logits), -1).any(dim=1)  # argmax names a class even then

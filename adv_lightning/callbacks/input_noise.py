@@ -17,6 +17,8 @@ from adv_lightning.metrics.running_means import RunningMeans
 from adv_lightning.module import AdversarialModule
 
 _MEANS = "noise"
+_STREAM = 1
+"""The last number of its seeds, which makes its draws differ from the data set's, seeded in the same way."""
 
 
 class InputNoise(Callback):
@@ -71,7 +73,7 @@ class InputNoise(Callback):
         if sites.input_rule is not None:
             raise ValueError(f"InputNoise: the input already has the rule {sites.input_rule!r}: remove one of the two")
         sites.input_rule = self.noise
-        self.noise.generator = torch.Generator(pl_module.device)
+        self.noise.generator = module.seeding.streams[_STREAM] = torch.Generator(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._seed(trainer, batch_idx)
@@ -98,16 +100,17 @@ class InputNoise(Callback):
         self._remove(pl_module)
 
     def _remove(self, pl_module: LightningModule) -> None:
-        sites = pl_module.method.sites if isinstance(pl_module, AdversarialModule) else None
-        if sites is not None and sites.input_rule is self.noise:
-            sites.input_rule = None
+        if isinstance(pl_module, AdversarialModule):
+            sites = pl_module.method.sites
+            if sites is not None and sites.input_rule is self.noise:
+                sites.input_rule = None
+                pl_module.seeding.streams.pop(_STREAM, None)
         self.noise.generator = None
 
     def _seed(self, trainer: Trainer, batch_idx: int) -> None:
         seed = process_seed() or 0
         assert self.noise.generator is not None
-        # The last number makes these draws differ from the data set's, which are seeded in the same way.
-        self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 1))
+        self.noise.generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, _STREAM))
 
     def _compare(self, module: AdversarialModule, batch: Any) -> None:
         assert self._size is not None

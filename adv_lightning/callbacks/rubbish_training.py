@@ -15,6 +15,9 @@ from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.callbacks.penalty_base import Term
 from adv_lightning.data.seeding import mix_seed, process_seed
 
+_STREAM = 2
+"""The last number of its seeds, which makes its draws differ from those of the data set and of InputNoise."""
+
 
 class RubbishTraining(Term):
     """Teaches that noise belongs to no class: adds the loss of N(0, std^2) inputs whose target is "none".
@@ -51,13 +54,12 @@ class RubbishTraining(Term):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_fit_start(trainer, pl_module)
-        self._generator = torch.Generator(pl_module.device)
+        self._generator = adversarial(pl_module, self).seeding.streams[_STREAM] = torch.Generator(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         seed = process_seed() or 0
         assert self._generator is not None
-        # The last number makes these draws differ from those of the data set and of InputNoise.
-        self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, 2))
+        self._generator.manual_seed(mix_seed(seed, trainer.current_epoch, trainer.global_rank, batch_idx, _STREAM))
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
         module = adversarial(pl_module, self)

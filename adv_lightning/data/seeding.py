@@ -29,11 +29,26 @@ class BatchSeeding:
 
     def __init__(self) -> None:
         self.started = False
+        self.streams: dict[int, torch.Generator] = {}
+        """Generators of callbacks, which they seed for each batch themselves, by the last number of their seeds."""
+        self._batch: tuple[int, int] | None = None
 
-    def seed(self, epoch: int, batch_idx: int, rank: int, processes: int, device: torch.device) -> None:
-        """Seed the generators of the CPU and of `device` for one batch."""
+    def restart(self) -> None:
+        """Begin a new training."""
+        self._batch = None
+
+    def seed(self, epoch: int, batch_idx: int, rank: int, processes: int, device: torch.device) -> bool:
+        """Seed the generators of the CPU and of `device` for one batch.
+
+        Returns:
+            Whether the batch is a new one. An optimizer such as LBFGS evaluates a batch several times, and must see the
+            same function each time: then the generators of callbacks are seeded again too.
+        """
         seed, first = process_seed(), not self.started
+        new, self._batch = self._batch != (epoch, batch_idx), (epoch, batch_idx)
         self.started = True
+        for last, generator in () if new else self.streams.items():
+            generator.manual_seed(mix_seed(seed or 0, epoch, rank, batch_idx, last))
         if seed is not None:
             # The last number separates these draws from those of the data set and the callbacks.
             own = mix_seed(seed, epoch, rank, batch_idx, 3)
@@ -44,3 +59,4 @@ class BatchSeeding:
         elif first and processes > 1:
             # A long stride: the second process of one seed must not equal the first process of another.
             torch.manual_seed(torch.initial_seed() + 1_000_003 * rank)
+        return new

@@ -12,7 +12,7 @@ from torch import Tensor
 from adv_lightning.attacks import Attack, input_gradient
 from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.data.sample_limit import within_limit
-from adv_lightning.evaluation.attack_counts import AttackCounts, number_of_classes, rate
+from adv_lightning.evaluation.attack_counts import AttackCounts, not_finite_named, number_of_classes, rate
 from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
 from adv_lightning.evaluation.default_attacks import added_attacks, default_attacks, joined, what_is_missing
 from adv_lightning.evaluation.evaluator import Evaluator, announce, class_names
@@ -187,6 +187,7 @@ class AttackSuite(Evaluator):
                 *distributions(shown, self._judged, class_names(trainer)),
             ],
         )
+        section.notes += not_finite_named(self.rows)
         if self.attacks is None and not self._chosen:
             section.notes.append(what_is_missing(module.val_attack))
         if self.masking:

@@ -23,6 +23,7 @@ from adv_lightning.evaluation.plots import heat_map
 from adv_lightning.evaluation.report import png_of, show_png
 from adv_lightning.evaluation.report_section import Section, Table, percent
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
+from adv_lightning.losses import predicted_classes
 from adv_lightning.module import AdversarialModule
 
 _MANY = 4  # networks: the table of their pairs is still readable
@@ -170,7 +171,7 @@ class Comparison(LightningModule):
 
     def _judge(self, source: str, x: Tensor, y: Tensor) -> None:
         logits = {name: net(x) for name, net in self.nets.items()}
-        predicted = {name: net.loss_fn.predict(logits[name]) for name, net in self.nets.items()}
+        predicted = {name: predicted_classes(net.loss_fn, logits[name]) for name, net in self.nets.items()}
         probabilities = {name: net.loss_fn.probabilities(logits[name]) for name, net in self.nets.items()}
         self._matrix.add(source, predicted, probabilities, y)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
+from adv_lightning.losses import predicted_classes
 from adv_lightning.module import AdversarialModule
 
 
@@ -64,5 +65,5 @@ class AdversarialPictures(Callback):
 def guess(module: AdversarialModule, x: Tensor) -> list[tuple[int, float]]:
     """Return the predicted class of each input and its probability."""
     logits = module(x)
-    probabilities, predicted = module.loss_fn.probabilities(logits).float(), module.loss_fn.predict(logits)
+    probabilities, predicted = module.loss_fn.probabilities(logits).float(), predicted_classes(module.loss_fn, logits)
     return list(zip(predicted.tolist(), probabilities.amax(dim=-1).tolist(), strict=True))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adv_lightning.metrics import Agreement, ErrorRate, MistakeConfidence, wilson_interval
+from adv_lightning.metrics import Agreement, ErrorRate, MistakeConfidence, WithoutClass, wilson_interval
 
 CLEAN = "clean"
 """Stands for the source network of clean examples, which are crafted on none."""
@@ -31,6 +31,7 @@ class TransferMatrix:
         cells = [(source, judged) for source in (CLEAN, *names) for judged in names]
         self._errors = {cell: ErrorRate().to(device) for cell in cells}
         self._confidences = {cell: MistakeConfidence().to(device) for cell in cells}
+        self._not_finite = {cell: WithoutClass().to(device) for cell in cells}
         triples = [(source, a, b) for source in names for a, b in permutations(names, 2)]
         self._agreements = {triple: Agreement().to(device) for triple in triples}
 
@@ -45,6 +46,7 @@ class TransferMatrix:
         """
         for name in self.names:
             self._errors[source, name].update(predicted[name], y)
+            self._not_finite[source, name].update(predicted[name])
             self._confidences[source, name].update(probabilities[name], predicted[name], y)
         for a, b in permutations(self.names, 2) if source != CLEAN else ():
             self._agreements[source, a, b].update(predicted[a], predicted[b], y)
@@ -52,8 +54,8 @@ class TransferMatrix:
     def errors(self) -> list[dict[str, Any]]:
         """Return a row for each cell.
 
-        Keys: `crafted_on`, `judged`, `error`, `interval` (Wilson, 95 %), `n`, and `confidence_on_mistakes`, which is
-        None without a mistake.
+        Keys: `crafted_on`, `judged`, `error`, `interval` (Wilson, 95 %), `n`, `confidence_on_mistakes`, which is None
+        without a mistake, and `not_finite`, the number of examples whose logits are not finite, if there are any.
         """
         rows = []
         for (source, judged), error in self._errors.items():
@@ -64,6 +66,7 @@ class TransferMatrix:
                 {"crafted_on": source, "judged": judged}
                 | _counted("error", count, n)
                 | {"confidence_on_mistakes": None if math.isnan(confidence) else confidence}
+                | ({"not_finite": strange} if (strange := int(self._not_finite[source, judged].compute())) else {})
             )
         return rows
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adv_lightning.attacks.base import Attack, SingleStepAttack
 from adv_lightning.attacks.gradients import input_gradient
 from adv_lightning.data.sample_limit import within_limit
-from adv_lightning.losses import Loss
+from adv_lightning.losses import Loss, predicted_classes
 from adv_lightning.methods.input_checks import BatchCheck
 from adv_lightning.metrics.epoch_metrics import EpochMetrics
 
@@ -86,10 +86,10 @@ class EvaluationStep(nn.Module):
                 if n < len(x):
                     logits = torch.cat([logits, model(x[n:])])
         loss = model.loss(logits, y)
-        self.metrics.add(model.loss_fn.predict(logits), y, loss)
+        self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         if attack is not None:
             probabilities = model.loss_fn.probabilities(adv_logits)
-            self.metrics.add_attacked(model.loss_fn.predict(adv_logits), probabilities, y[:n])
+            self.metrics.add_attacked(predicted_classes(model.loss_fn, adv_logits), probabilities, y[:n])
         return {"logits": logits, "adv_logits": adv_logits}
 
 

@@ -35,6 +35,11 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+def number_of(x: Any, y: Any) -> int:
+    """Return the number of examples of a batch, or 1 if neither its targets nor its inputs are a tensor."""
+    return next((len(part) for part in (y, x) if isinstance(part, Tensor) and part.dim()), 1)
+
+
 def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
     """Check the values of the inputs, which waits for the device.
 
@@ -67,7 +72,8 @@ class BatchCheck:
     """Checks one batch, as a context manager around its passes.
 
     Shapes are checked in every batch. Values are checked only in the first batch of an epoch or evaluation, since that
-    waits for the device: those of the inputs and labels, and whether the attack changes any input.
+    waits for the device: those of the inputs and labels, and whether the attack changes any input. In an evaluation on
+    the CPU labels are checked in every batch.
 
     Args:
         model: The network, which returns the logits.
@@ -112,7 +118,8 @@ class BatchCheck:
             )
         if self.first:
             check_inputs(x, self.attack)
-        if self.first and self.loss is not None:
+        # On the CPU no one waits, and elsewhere a label below 0 is found at the end of the epoch.
+        if self.loss is not None and (self.first or (self.judged and tensors and y.device.type == "cpu")):
             self._hooks.append(self.model.register_forward_hook(self._after))
             if not self.judged:
                 self._hooks.append(self.loss.register_forward_pre_hook(self._before_loss))
@@ -145,7 +152,7 @@ class BatchCheck:
             )
         if self.judged and self._passes == 1 and len(x) <= len(self.y):
             self.loss.check(logits, self.y[: len(x)])
-        if self._passes == 2 and isinstance(self.attack, SingleStepAttack) and self._unmoved(x):
+        if self.first and self._passes == 2 and isinstance(self.attack, SingleStepAttack) and self._unmoved(x):
             rank_zero_warn(
                 f"{self.attack!r} changes no input of this batch, because the gradient is zero or NaN. The error under "
                 "this attack means nothing. Look for rounding or another step function in the backbone, or for logits "

@@ -3,7 +3,7 @@
 from adv_lightning.metrics.agreement import Agreement
 from adv_lightning.metrics.confidence_histogram import ConfidenceHistogram
 from adv_lightning.metrics.confidence_interval import wilson_interval
-from adv_lightning.metrics.error_rate import ErrorRate, MistakeConfidence, WrongClassProbability
+from adv_lightning.metrics.error_rate import ErrorRate, MistakeConfidence, WithoutClass, WrongClassProbability
 from adv_lightning.metrics.filter_locality import locality
 from adv_lightning.metrics.mistake_classes import MistakeClasses
 from adv_lightning.metrics.rubbish_rate import RubbishRate
@@ -15,6 +15,7 @@ __all__ = [
     "MistakeClasses",
     "MistakeConfidence",
     "RubbishRate",
+    "WithoutClass",
     "WrongClassProbability",
     "locality",
     "wilson_interval",

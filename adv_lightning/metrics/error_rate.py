@@ -33,6 +33,27 @@ class ErrorRate(Metric):
         return self.errors / self.total
 
 
+class WithoutClass(Metric):
+    """Number of examples whose logits are not finite, so that they have no class."""
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    number: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("number", default=torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor) -> None:
+        """Add examples: predicted classes, int64 [B], below 0 for none; see `predicted_classes`."""
+        self.number += (predicted < 0).sum()
+
+    def compute(self) -> Tensor:
+        """Return the number."""
+        return self.number
+
+
 class _MeanOverMistakes(Metric):
     """Mean of a probability over the misclassified examples; NaN without a mistake."""
 

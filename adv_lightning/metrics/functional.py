@@ -37,8 +37,11 @@ def wrong_class_probability(probabilities: Tensor, predicted: Tensor, y: Tensor)
 
 
 def mistake_classes(predicted: Tensor, y: Tensor, num_classes: int) -> Tensor:
-    """Return how many misclassified examples were predicted as each class, int64 [num_classes]."""
-    return _histogram(predicted, predicted != y, num_classes)
+    """Return how many misclassified examples were predicted as each class, int64 [num_classes].
+
+    A class below 0 is none, and is not counted.
+    """
+    return _histogram(predicted.clamp(min=0), (predicted != y) & (predicted >= 0), num_classes)
 
 
 def confidence_histogram(probabilities: Tensor, predicted: Tensor, y: Tensor, bins: int) -> Tensor:
@@ -47,7 +50,7 @@ def confidence_histogram(probabilities: Tensor, predicted: Tensor, y: Tensor, bi
     The first row counts correctly classified examples, the second misclassified ones. Bin k holds values from k / bins
     to below (k + 1) / bins, up to the rounding of float32; the last bin also holds 1.
     """
-    index = (probabilities.amax(dim=-1).float() * bins).long().clamp(0, bins - 1)
+    index = (probabilities.amax(dim=-1).float().nan_to_num(nan=0.0) * bins).long().clamp(0, bins - 1)
     wrong = predicted != y
     return torch.stack([_histogram(index, ~wrong, bins), _histogram(index, wrong, bins)])
 
@@ -62,19 +65,20 @@ def agreement(a: Tensor, b: Tensor, y: Tensor) -> Tensor:
 
     Returns:
         Equal predictions and examples, in three columns: all examples, those that a gets wrong, those that both do.
+        Classes below 0 are none, and equal no other.
     """
     among = torch.stack([torch.ones_like(y, dtype=torch.bool), a != y, (a != y) & (b != y)])
-    return torch.stack([(among & (a == b)).sum(dim=1), among.sum(dim=1)])
+    return torch.stack([(among & (a == b) & (a >= 0)).sum(dim=1), among.sum(dim=1)])
 
 
 def taken_for_a_class(probabilities: Tensor, threshold: float, num_classes: int) -> tuple[Tensor, Tensor]:
     """Return how many inputs are assigned to each class, int64 [num_classes], and their summed confidence, int64 [].
 
-    An input is assigned to the class of its largest probability, of [B, K], if that is above `threshold`. The sum is in
-    units of 1 / UNIT.
+    An input is assigned to the class of its largest probability, of [B, K], if that is above `threshold`, or NaN: a
+    network that returns no number has not refused the input. The sum is in units of 1 / UNIT.
     """
     confidence, predicted = probabilities.float().max(dim=-1)
-    taken = confidence > threshold
+    taken = ~(confidence <= threshold)
     return _histogram(predicted, taken, num_classes), (_units(confidence) * taken).sum()
 
 

@@ -96,9 +96,9 @@ def test_another_number_of_processes_starts_anew() -> None:
 # The losses of an epoch
 
 
-def losses(values: list[Tensor], means: TrainingMeans) -> None:
+def losses(values: list[Tensor], means: TrainingMeans, size: int = 8) -> None:
     for value in values:
-        means.add({"loss": value, "adv_loss": None})
+        means.add({"loss": value, "adv_loss": None}, size)
 
 
 def test_interval_and_epoch() -> None:
@@ -108,10 +108,51 @@ def test_interval_and_epoch() -> None:
         assert means.take_interval() == {"train/loss": torch.tensor(mean(values[start:end]))}
     assert means.take_interval() == {}
     losses(values[7:], means)
-    assert means.of_epoch()["train/loss_epoch"].item() == pytest.approx(mean(values))
+    for _ in range(2):  # reading changes nothing
+        assert means.of_epoch()["train/loss_epoch"].item() == pytest.approx(mean(values))
     means.start_epoch()
     losses(values[:1], means)
     assert means.of_epoch() == {"train/loss_epoch": values[0]}
+    # Since the last log, which was in the last epoch.
+    since = [*values[7:], values[0]]
+    assert means.take_interval() == {"train/loss": torch.tensor(mean(since))}
+    assert means.of_epoch() == {"train/loss_epoch": values[0]}
+    assert means.take_interval() == {}
+
+
+def test_an_interval_may_be_longer_than_epochs() -> None:
+    values, means = scalars(6), TrainingMeans()
+    for epoch in range(3):
+        means.start_epoch()
+        losses(values[2 * epoch : 2 * epoch + 2], means)
+    assert means.take_interval()["train/loss"].item() == pytest.approx(mean(values))
+    assert means.of_epoch()["train/loss_epoch"].item() == pytest.approx(mean(values[4:]))
+
+
+@pytest.mark.parametrize("sizes", [(32, 8, 8), (8, 32, 8), (3, 5, 7)])
+@pytest.mark.parametrize("log_after", [0, 1, 2, 3])
+def test_a_batch_counts_by_its_size(sizes: tuple[int, ...], log_after: int) -> None:
+    values, means = scalars(3), TrainingMeans()
+    for step, (value, size) in enumerate(zip(values, sizes, strict=True)):
+        if step == log_after:
+            means.take_interval()
+        losses([value], means, size)
+    expected = sum(float(v) * n for v, n in zip(values, sizes, strict=True)) / sum(sizes)
+    assert means.of_epoch()["train/loss_epoch"].item() == pytest.approx(expected, rel=1e-6)
+    since = slice(log_after % 3, None)
+    expected = sum(float(v) * n for v, n in zip(values[since], sizes[since], strict=True)) / sum(sizes[since])
+    assert means.take_interval()["train/loss"].item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_goes_on_from_a_state_that_does_not_count_examples() -> None:
+    values = scalars(5)
+    state = added(values[:3]).state_dict()
+    old = {name: value for name, value in state.items() if name not in ("size", "examples")}
+    means = RunningMeans.from_state(old, rank=0, processes=1)
+    assert means.named("{}")["loss"].item() == pytest.approx(mean(values[:3]))
+    for value in values[3:]:
+        means.add({"loss": value}, 16)
+    assert means.named("{}")["loss"].item() == pytest.approx(mean(values))
 
 
 def test_a_new_epoch_keeps_the_parts_of_callbacks() -> None:
@@ -130,11 +171,11 @@ def test_restores_every_part() -> None:
     after.load_state_dict(before.state_dict(), rank=0, processes=1)
     for means in (before, after):
         losses(values[6:], means)
-    assert after.parts.keys() == {"interval", "epoch", "noise"}
+    assert after.parts.keys() == {"earlier", "interval", "epoch", "noise"}
     assert after.take_interval() == before.take_interval() == {"train/loss": torch.tensor(mean(values[4:]))}
     assert after.of_epoch() == before.of_epoch()
     assert after.of_epoch()["train/loss_epoch"].item() == pytest.approx(mean(values))
     assert after.parts["noise"].named("{}") == before.parts["noise"].named("{}")
     # A checkpoint without means, such as one of an older version, changes nothing.
     after.load_state_dict({}, rank=0, processes=1)
-    assert after.parts.keys() == {"interval", "epoch", "noise"}
+    assert after.parts.keys() == {"earlier", "interval", "epoch", "noise"}

@@ -27,7 +27,7 @@ def triptych(
         x: Clean images, [N, C, H, W], C = 1 or 3, shown on the scale [0, 1].
         x_adv: The same images under attack.
         y: Their classes, int64 [N].
-        clean: Predicted class of each clean image, and its probability.
+        clean: Predicted class of each clean image, below 0 for none, and its probability.
         attacked: The same for the images under attack.
         class_names: A name for each class. None: its number.
     """
@@ -35,7 +35,12 @@ def triptych(
 
     figure = Figure(figsize=(0.5 + 1.25 * len(x), 6.0), layout="constrained")
     axes = figure.subplots(3, len(x), squeeze=False)
-    name = (lambda k: str(k)) if class_names is None else (lambda k: class_names[k])
+
+    def name(k: int) -> str:
+        if k < 0:
+            return "not finite"
+        return str(k) if class_names is None else class_names[k]
+
     noise = x_adv.float() - x.float()
     span = 2 * max(noise.abs().max().item(), 1e-12)
     for column in range(len(x)):
