@@ -259,6 +259,8 @@ class AdversarialModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the rates."""
         self._log_rates("val")
+        if not self.trainer.sanity_checking:
+            self.evaluation.warn_of_shares()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
         """Count mistakes, clean and under attack; return `logits` and `adv_logits`.

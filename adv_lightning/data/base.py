@@ -1,4 +1,4 @@
-"""Base class of the data modules, and the split for validation."""
+"""Base class of the data modules."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -11,8 +11,9 @@ from torch import Tensor
 from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.loader_warnings import LoaderWarnings
 from adv_lightning.data.sampler import ShardedSampler
-from adv_lightning.data.seeding import mix_seed, process_seed
+from adv_lightning.data.seeding import process_seed
 from adv_lightning.data.shared_memory import once_a_node
+from adv_lightning.data.split import in_proportion, split_indices
 from adv_lightning.data.tensor_images import BatchTransform, TensorImages
 
 Labelled = tuple[Tensor, Tensor]
@@ -24,8 +25,9 @@ class ImageDataModule(LightningDataModule):
     For your own data set, subclass it, set `input_shape` and `all_class_names`, and write `load`.
 
     Batches are (x, y): x float32 [B, C, H, W] in [0, 1], y int64 [B]. Training images are shuffled again each epoch;
-    with several processes they are padded, see `ShardedSampler`. Validation and test images are in order, each exactly
-    once over all processes. Prediction reads the same images as test.
+    with several processes they are padded, see `ShardedSampler`. Validation and test images are in a fixed order, each
+    exactly once over all processes: an order in which the first n have the classes in proportion, unless the files are
+    `shuffled` already. Prediction reads the same images as test, in the order of the files.
 
     Args:
         batch_size: Images per batch and process.
@@ -48,6 +50,8 @@ class ImageDataModule(LightningDataModule):
     """Channels, height, width."""
     all_class_names: tuple[str, ...]
     """Names of all classes of the data set, in the order of their labels."""
+    shuffled: ClassVar[bool] = False
+    """Whether the images of `load` are in an order that does not depend on their classes."""
     scale: ClassVar[float] = 255.0
     """The image value returned by `load` that stands for 1."""
     has_val: bool = False
@@ -171,20 +175,21 @@ class ImageDataModule(LightningDataModule):
         return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """Return a loader of the validation set in order, or an empty list if there is none."""
+        """Return a loader of the validation set, or an empty list if there is none."""
         if self.train_set is not None and self.val_set is None:
             return []  # Lightning reads an empty list as no validation
         self.val_set = self._ready(self.val_set, "validate")
-        return self._in_order(self.val_set)
+        return self._judged(self.val_set)
 
     def test_dataloader(self) -> BatchLoader:
-        """Return a loader of the test set in order."""
+        """Return a loader of the test set."""
         self.test_set = self._ready(self.test_set, "test")
-        return self._in_order(self.test_set)
+        return self._judged(self.test_set)
 
     def predict_dataloader(self) -> BatchLoader:
-        """Return a loader of the test set in order."""
-        return self.test_dataloader()
+        """Return a loader of the test set in the order of the files."""
+        self.test_set = self._ready(self.test_set, "predict")
+        return self._in_order(self.test_set)
 
     def _select(self, data: Labelled) -> Labelled:
         if self.classes is None:
@@ -219,28 +224,11 @@ class ImageDataModule(LightningDataModule):
             return images.to(self.trainer.strategy.root_device)
         return images
 
-    def _in_order(self, images: TensorImages) -> BatchLoader:
-        return BatchLoader(images, batch_size=self.batch_size, sampler=ShardedSampler(images, pad=False))
+    def _judged(self, images: TensorImages) -> BatchLoader:
+        return self._in_order(images, None if self.shuffled else in_proportion(images.labels.cpu()))
 
-
-def split_indices(labels: Tensor, size: int, seed: int | None) -> tuple[Tensor, Tensor]:
-    """Split the indices of a set into two parts, the second with `size` indices. Both keep the order of the set.
-
-    Args:
-        labels: int64 [N].
-        size: Number of indices in the second part.
-        seed: Seed of a second part with the classes in proportion. None: the last `size` indices.
-    """
-    number, order = len(labels), torch.arange(len(labels))
-    if seed is not None:
-        order = torch.randperm(number, generator=torch.Generator().manual_seed(mix_seed(seed)))
-        # Each image's place in its class, from 0 to 1: a cut at one place takes the same share of every class.
-        place = torch.empty(number, dtype=torch.float64)
-        for label in set(labels.tolist()):
-            members = (labels[order] == label).nonzero().squeeze(1)
-            place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-        order = order[place.argsort(stable=True)]
-    return order[: number - size].sort().values, order[number - size :].sort().values
+    def _in_order(self, images: TensorImages, order: Tensor | None = None) -> BatchLoader:
+        return BatchLoader(images, batch_size=self.batch_size, sampler=ShardedSampler(images, pad=False, order=order))
 
 
 def _check_classes(classes: Sequence[int] | None, number: int) -> None:

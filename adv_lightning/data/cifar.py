@@ -28,6 +28,7 @@ class CIFAR10DataModule(ImageDataModule):
         ValueError: an argument is out of range.
     """
 
+    shuffled = True
     input_shape = (3, 32, 32)
     all_class_names = (
         "airplane",

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adv_lightning.data.base import ImageDataModule, split_indices
+from adv_lightning.data.base import ImageDataModule
+from adv_lightning.data.split import split_indices
 
 
 class DigitsDataModule(ImageDataModule):
@@ -24,6 +25,7 @@ class DigitsDataModule(ImageDataModule):
         ValueError: an argument is out of range.
     """
 
+    shuffled = True
     input_shape = (1, 8, 8)
     all_class_names = tuple("0123456789")
     scale = 16.0

@@ -31,6 +31,7 @@ class MNISTDataModule(ImageDataModule):
         ValueError: an argument is out of range.
     """
 
+    shuffled = True
     input_shape = (1, 28, 28)
     all_class_names = tuple("0123456789")
 

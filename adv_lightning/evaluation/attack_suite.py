@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adv_lightning.attacks import Attack, input_gradient
 from adv_lightning.attacks.argument_checks import magnitude
-from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.evaluation.attack_counts import AttackCounts, not_finite_named, number_of_classes, rate
 from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
 from adv_lightning.evaluation.default_attacks import added_attacks, default_attacks, joined, what_is_missing
@@ -40,7 +40,8 @@ class AttackSuite(Evaluator):
     Args:
         attacks: Attacks by name. Null: FGSM, and PGD with 40 steps, at the eps and bounds of the module's
             `val_attack`. Each is left out if that attack is of the same class and takes at least as many steps.
-        max_samples: Number of examples to judge under these attacks, the first ones. Null: all.
+        max_samples: Number of examples to judge under these attacks, the first ones of the loader; the project's data
+            modules give them in proportion to the classes. Null: all.
         eps: Judge also under FGSM and PGD with 40 steps at each of these sizes, numbers or fractions such as 8/255.
             Null: none, or with `masking` a quarter to twice the eps of the module's `val_attack`.
         masking: Add the attacks that show whether gradients are masked, and give a verdict (Athalye, Carlini & Wagner
@@ -88,7 +89,7 @@ class AttackSuite(Evaluator):
         self._classes = 0
         self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
         self._range = torch.tensor([math.inf, -math.inf], device=module.device)
-        self._seen = 0
+        self._seen, self._shares = 0, ClassShares()
         self._pictures: list[Picture] = []
 
     def judge(self, trainer: Trainer, module: AdversarialModule, x: Tensor, y: Tensor, outputs: Any) -> None:
@@ -104,6 +105,8 @@ class AttackSuite(Evaluator):
             self._classes = number_of_classes(logits, module.loss_fn)
             self._prepare(self._classes, module)
             check_inputs(x, *self._attacks.values())
+        if self._limit is not None:
+            self._shares.add(y, n, self._classes)
         self._judged["clean"].update(logits, y, module.loss_fn)
         wrong = self._clean.update(logits[:n], y[:n], module.loss_fn)
         if self._own is not None:
@@ -134,6 +137,7 @@ class AttackSuite(Evaluator):
             self._range = torch.stack([torch.minimum(self._range[0], x.min()), torch.maximum(self._range[1], x.max())])
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
+        self._shares.warn(f"max_samples={self._limit}")
         classes = trainer.strategy.broadcast(self._classes)
         if not self._judged:  # a process without examples still takes part in the sums
             self._prepare(classes, module)

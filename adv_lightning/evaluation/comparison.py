@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from adv_lightning.attacks import Attack
 from adv_lightning.attacks.description import as_call
 from adv_lightning.data.atomic_write import write_atomically
-from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.data.seeding import process_seed
+from adv_lightning.evaluation.attack_counts import number_of_classes
 from adv_lightning.evaluation.from_checkpoint import load_module, names_of
 from adv_lightning.evaluation.metrics_record import circumstances, sha256, write_json
 from adv_lightning.evaluation.plots import heat_map
@@ -41,7 +42,7 @@ class Comparison(LightningModule):
     Args:
         modules: At least two modules, by name.
         attack: The attack that crafts the examples.
-        max_samples: Number of examples, the first ones. None: all.
+        max_samples: Number of examples, the first ones of the loader. None: all.
 
     Raises:
         ValueError: there are fewer than two modules, a name is empty or "clean", or `max_samples` is below 1; in test,
@@ -123,15 +124,19 @@ class Comparison(LightningModule):
     def on_test_epoch_start(self) -> None:
         """Start new counts."""
         self._matrix = TransferMatrix(list(self.nets), self.device)
-        self._seen = 0
+        self._seen, self._shares = 0, ClassShares()
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Count one batch: clean, and crafted on every network."""
         x, y = next(iter(self.nets.values())).unpack(batch)
         if batch_idx == 0:
             self.check(x[:1])
+            net = next(iter(self.nets.values()))
+            self._classes = 0 if self.max_samples is None else number_of_classes(net(x[:1]), net.loss_fn)
         n = within_limit(self.max_samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
+        if self._classes:
+            self._shares.add(y, n, self._classes)
         if n == 0:
             return
         x, y = x[:n], y[:n]
@@ -141,6 +146,7 @@ class Comparison(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the errors."""
+        self._shares.warn(f"max_samples={self.max_samples}")
         self.errors, self.agreements = self._matrix.errors(), self._matrix.agreements()
         for row in self.errors:
             # All processes have the same value; their mean avoids Lightning's warning.

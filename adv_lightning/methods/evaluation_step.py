@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
 from adv_lightning.attacks.gradients import input_gradient
-from adv_lightning.data.sample_limit import within_limit
+from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.losses import Loss, predicted_classes
 from adv_lightning.methods.input_checks import BatchCheck
 from adv_lightning.metrics.epoch_metrics import EpochMetrics
@@ -38,6 +38,13 @@ class EvaluationStep(nn.Module):
         super().__init__()
         self.metrics = EpochMetrics()
         self._seen = 0
+        self._samples: int | None = None
+        self._shares = ClassShares()
+
+    def warn_of_shares(self) -> None:
+        """Warn if the examples that were attacked do not have the classes of all."""
+        if self._samples is not None:
+            self._shares.warn(f"val_attack_samples={self._samples}")
 
     def forward(
         self,
@@ -73,7 +80,8 @@ class EvaluationStep(nn.Module):
         """
         assert isinstance(model, nn.Module)
         if first:
-            self._seen = 0
+            self._seen, self._shares = 0, ClassShares()
+            self._samples = None if attack is None else samples
             self.metrics.reset()
         n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
         self._seen += len(x)
@@ -87,6 +95,8 @@ class EvaluationStep(nn.Module):
                     logits = torch.cat([logits, model(x[n:])])
         loss = model.loss(logits, y)
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
+        if self._samples is not None and isinstance(y, Tensor):
+            self._shares.add(y, n, logits.shape[1] if logits.dim() > 1 and logits.shape[1] > 1 else 2)
         if attack is not None:
             probabilities = model.loss_fn.probabilities(adv_logits)
             self.metrics.add_attacked(predicted_classes(model.loss_fn, adv_logits), probabilities, y[:n])

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from adv_lightning.data import BatchLoader, DigitsDataModule, ImageDataModule
-from adv_lightning.data.base import split_indices
+from adv_lightning.data.split import split_indices
 from tests.data.recorder import Recorder
 from tests.support.helpers import quiet_trainer
 
@@ -116,14 +116,16 @@ def test_classes_are_selected_after_the_split() -> None:
 # Loaders
 
 
-def test_test_and_predict_read_in_order() -> None:
+def test_predict_reads_in_order_and_test_reads_the_same() -> None:
     module = Ten(batch_size=2)
     module.setup("predict")
-    assert numbers(module.test_dataloader()) == numbers(module.predict_dataloader()) == [[0, 1], [2, 3], [4]]
+    assert numbers(module.predict_dataloader()) == [[0, 1], [2, 3], [4]]
+    assert sorted(index for batch in numbers(module.test_dataloader()) for index in batch) == [0, 1, 2, 3, 4]
     for part, expected in (("test", [0, 1, 2, 3, 4]), ("train", [*range(7)]), ("val", [7, 8, 9])):
         module = Ten(batch_size=20, val_size=3, test_part=part)  # type: ignore[arg-type]
         module.setup("test")
-        assert numbers(module.test_dataloader()) == numbers(module.predict_dataloader()) == [expected]
+        assert numbers(module.predict_dataloader()) == [expected]
+        assert sorted(numbers(module.test_dataloader())[0]) == expected
 
 
 def test_order_follows_the_seed(monkeypatch: pytest.MonkeyPatch) -> None:
