@@ -19,10 +19,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
 from adv_lightning.attacks.model_mode import private_copy
+from adv_lightning.attacks.plain_values import number
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
-from adv_lightning.methods import checkpoint_format
+from adv_lightning.methods import checkpoint_format, stored_arguments
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import (
@@ -45,7 +47,7 @@ __all__ = ["AdversarialModule"]
 _SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
 
-class AdversarialModule(LightningModule):
+class AdversarialModule(LightningModule, KeepsArguments):
     """Trains any backbone on alpha * J(x) + (1 - alpha) * J(x_adv) and judges it under attack.
 
     The objective is that of Goodfellow et al. (2015), section 6, or that of another training `method`. Override
@@ -151,6 +153,10 @@ class AdversarialModule(LightningModule):
         self.means = TrainingMeans()
         self._seeding = BatchSeeding()
         self._asked: set[str] = set()
+        self._has_saved = False
+        self._fixed: frozenset[str] = frozenset()  # hyper-parameters that are no arguments of the constructor
+        self._stored: dict[str, Any] = {}  # hyper-parameters as a checkpoint holds them
+        self._left_out: dict[str, Any] = {}  # arguments that no checkpoint can hold
         self._save_description(method, val_attack)
 
     # What a user may override
@@ -301,7 +307,17 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs, and describe or drop what safe loading refuses."""
-        checkpoint_format.mark(checkpoint, seed=process_seed(), loss=str(self.loss_fn))
+        left_out = checkpoint_format.mark(
+            checkpoint,
+            seed=process_seed(),
+            loss=str(self.loss_fn),
+            data=self._stored,
+            fixed=self._fixed,
+            left_out=self._left_out,
+        )
+        if not self._has_saved:
+            stored_arguments.warn_of_left_out(left_out, type(self).__name__)
+        self._has_saved = True
         if self.trainer.world_size == 1 or self.trainer.state.status == TrainerStatus.RUNNING:
             checkpoint[checkpoint_format.MEANS] = self.all_gather(self.means.state_dict())
 
@@ -312,9 +328,10 @@ class AdversarialModule(LightningModule):
         Raises:
             ValueError: the file is not a checkpoint, or was cut short.
             TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and `backbone=` is
-                not passed.
+                not passed; the same for another argument that is no data and has no default.
         """
-        kwargs = {"weights_only": True, **checkpoint_format.moved_arguments(checkpoint_path), **kwargs}
+        restored = checkpoint_format.stored_arguments(checkpoint_path, kwargs, cls)
+        kwargs = {"weights_only": True, **restored, **kwargs}
         with checkpoint_format.missing_backbone_named(checkpoint_path, cls.__name__):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
@@ -389,7 +406,7 @@ class AdversarialModule(LightningModule):
             return
         if name == "method" and (former := getattr(self, "method", None)) is not None:
             value = replaced(former, value)
-        super().__setattr__(name, value)
+        super().__setattr__(name, number(value))
 
     # Own workings
 
@@ -422,16 +439,24 @@ class AdversarialModule(LightningModule):
         if _given_hyperparameters.get() is not None:
             self.save_hyperparameters()
             return
-        training = checkpoint_format.described_training(self.method, short=method is None)
-        self.save_hyperparameters(
-            {
-                **training,
-                "val_attack": None if val_attack is None else checkpoint_format.storable(val_attack),
-                "lr_interval": self.lr_interval,
-                "val_attack_samples": self.val_attack_samples,
-                "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
-                "compiled": self.compiled,
-                "channels_last": self.channels_last,
-                "predict_attacked": self.predict_attacked,
-            }
-        )
+        own = stored_arguments.own_arguments(self, AdversarialModule)
+        training = checkpoint_format.training_arguments(self.method, short=method is None)
+        settings = {
+            **training,
+            "val_attack": val_attack,
+            "optimizer": self.optimizer_factory,
+            "lr_scheduler": self.lr_scheduler_factory,
+            "lr_interval": self.lr_interval,
+            "val_attack_samples": self.val_attack_samples,
+            "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
+            "compiled": self.compiled,
+            "channels_last": self.channels_last,
+            "predict_attacked": self.predict_attacked,
+        }
+        # A subclass may fix some of them, so only what its constructor takes is passed to it again.
+        self._fixed = frozenset() if own is None else frozenset(settings.keys() - own.keys())
+        self._stored, self._left_out = stored_arguments.split({**settings, **(own or {})})
+        for name in self._fixed & self._left_out.keys():
+            del self._left_out[name]
+        # Lightning compares what it finds in the constructors' frames with this, which fails for arrays.
+        self.save_hyperparameters(self._stored, frame=outermost_frame())

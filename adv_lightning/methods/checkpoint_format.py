@@ -7,7 +7,7 @@ Format 2 holds public class paths (`adv_lightning.FGSM`). Format 1 held those of
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import build
+from adv_lightning.attacks.plain_values import plain_numbers
 from adv_lightning.methods.moved_paths import has_moved, moved
+from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ MODEL = "hyper_parameters"
 DATA = "datamodule_hyper_parameters"
 SEED = "adv_lightning_seed"
 MEANS = "adv_lightning_means"
+LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
 
@@ -81,61 +83,82 @@ def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
         }
 
 
-def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
-    """Add what a checkpoint holds beside Lightning's own, and make its hyper-parameters safe to load.
+def mark(
+    checkpoint: dict[str, Any],
+    *,
+    seed: int | None,
+    loss: str,
+    data: Mapping[str, Any] | None = None,
+    fixed: Container[str] = (),
+    left_out: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Add what a checkpoint holds beside Lightning's own, and make it safe to load.
 
-    Attacks and methods are stored as descriptions, class paths as public ones; what runs code is left out.
+    Attacks and methods are stored as descriptions, class paths as public ones, numpy's numbers as Python's; what runs
+    code is left out.
+
+    Args:
+        checkpoint: What Lightning will write.
+        seed: Of the process.
+        loss: Text of the loss.
+        data: Hyper-parameters that `split` has made data of already.
+        fixed: Names of hyper-parameters that are no arguments of the module's constructor.
+        left_out: Arguments that the hyper-parameters do not have, because they are no data.
+
+    Returns:
+        All that is left out.
     """
     checkpoint[_FORMAT] = CHECKPOINT_FORMAT
     checkpoint[SEED] = seed
     checkpoint[_LOSS] = loss
+    for key, value in checkpoint.items():
+        if key not in ("state_dict", MODEL, DATA):
+            checkpoint[key] = plain_numbers(value)
+    left_out = dict(left_out or {})
     if MODEL in checkpoint:
-        stored = {k: storable(v) if hasattr(v, "config") else v for k, v in checkpoint[MODEL].items()}
-        checkpoint[MODEL] = moved({k: v for k, v in stored.items() if not callable(v)})
+        arguments = {name: value for name, value in checkpoint[MODEL].items() if name not in fixed}
+        ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}
+        rest = {name: value for name, value in arguments.items() if name not in ready}
+        kept, lost = split(rest, tagged="_class_path" not in arguments)
+        checkpoint[MODEL], left_out = moved({**ready, **kept}), left_out | lost
+    checkpoint[LEFT_OUT] = texts(left_out)
+    if DATA in checkpoint:
+        kept, lost = split(checkpoint[DATA], tagged=False)
+        checkpoint[DATA], left_out = moved(kept), left_out | {f"datamodule.{name}": each for name, each in lost.items()}
+    return left_out
 
 
-def storable(instance: Any) -> dict[str, Any]:
-    """Describe an attack or a method for a checkpoint.
-
-    Where an argument is not data, such as a function or a network, `init_args` is None: the class is remembered, and
-    loading asks for the object.
-    """
-    description: dict[str, Any] = instance.config()
-    return description if _is_data(description) else {"class_path": description["class_path"], "init_args": None}
-
-
-def described_training(method: Any, *, short: bool) -> dict[str, Any]:
-    """Return the hyper-parameters that rebuild a method: the arguments of the short form, or `method` itself."""
+def training_arguments(method: Any, *, short: bool) -> dict[str, Any]:
+    """Return the arguments that rebuild a method: those of the short form, or `method` itself."""
     if not short:
-        return {"method": storable(method)}
-    return {
-        name: storable(value) if isinstance(value, Attack) else method.config()["init_args"][name]
-        for name, value in ((name, getattr(method, name)) for name in method.config()["init_args"])
-    }
+        return {"method": method}
+    return {name: getattr(method, name) for name in method.config()["init_args"]}
 
 
-def _is_data(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_is_data(each) for each in (*value, *value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_data, value))
-    return value is None or isinstance(value, bool | int | float | str | torch.Tensor)
+def stored_arguments(path: Any, given: Container[str], kind: type) -> dict[str, Any]:
+    """Return the arguments of the module in a checkpoint that Lightning would not pass as they were.
 
-
-def moved_arguments(path: Any) -> dict[str, Any]:
-    """Return the arguments of the module in a checkpoint whose class paths have moved since, with today's paths.
+    Those are the ones that are more than data, and those whose class paths have moved since.
 
     Args:
-        path: A file on this machine; of anything else nothing is returned.
+        path: A file, or one that is open for reading; of an address nothing is returned.
+        given: Names of the arguments that are passed anew.
+        kind: The class that is built.
 
     Raises:
         ValueError: the file is not a checkpoint, or was cut short.
+        TypeError: an argument cannot be rebuilt, or was left out and has no default.
     """
-    if not isinstance(path, str | Path) or not Path(path).is_file():
+    is_file = isinstance(path, str | Path) and Path(path).is_file()
+    if not is_file:
         return {}
-    stored = read_checkpoint(path).get(MODEL)
+    checkpoint = read_checkpoint(path)
+    stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
-    return {name: moved(value) for name, value in stored.items() if has_moved(value)}
+    if "_class_path" in stored:
+        return {name: moved(value) for name, value in stored.items() if has_moved(value)}
+    check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)
+    return restore(stored, given)
 
 
 def trained_with(arguments: dict[str, Any]) -> Any:
