@@ -309,6 +309,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         """Add what a resumed run needs, and describe or drop what safe loading refuses."""
         left_out = checkpoint_format.mark(
             checkpoint,
+            kind=type(self),
             seed=process_seed(),
             loss=str(self.loss_fn),
             data=self._stored,
@@ -325,12 +326,16 @@ class AdversarialModule(LightningModule, KeepsArguments):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Rebuild the module from a checkpoint, with torch's safe loading.
 
+        The checkpoint of a subclass gives that subclass, if it is imported.
+
         Raises:
             ValueError: the file is not a checkpoint, or was cut short.
             TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and `backbone=` is
                 not passed; the same for another argument that is no data and has no default.
         """
-        restored = checkpoint_format.stored_arguments(checkpoint_path, kwargs, cls)
+        kind, restored = checkpoint_format.stored_module(checkpoint_path, kwargs, cls)
+        if kind is not cls:
+            return kind.load_from_checkpoint(checkpoint_path, *args, **kwargs)
         kwargs = {"weights_only": True, **restored, **kwargs}
         with checkpoint_format.missing_backbone_named(checkpoint_path, cls.__name__):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)

@@ -75,7 +75,9 @@ def as_call(description: Mapping[str, Any]) -> str:
 def keyword_arguments(instance: Any) -> str:
     """Write an object's arguments as in a call of its constructor."""
     arguments = describe(instance)["init_args"].items()
-    return ", ".join(f"{k}={as_call(v) if isinstance(v, Mapping) and 'class_path' in v else v}" for k, v in arguments)
+    return ", ".join(
+        f"{k}={as_call(v) if isinstance(v, Mapping) and 'class_path' in v else readable(v)}" for k, v in arguments
+    )
 
 
 def _setting(value: Any) -> Any:

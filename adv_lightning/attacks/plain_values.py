@@ -161,7 +161,7 @@ def class_path(kind: type) -> str:
 # How each kind is written (None: this one cannot be) and read
 
 
-def _named(path: Any) -> Any:
+def imported(path: Any) -> Any:
     """Return what an imported module has at a path; None if there is nothing, or it is a function's local."""
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     while module and module not in sys.modules:  # a class inside a class
@@ -174,7 +174,7 @@ def _named(path: Any) -> Any:
 
 
 def _class(path: Any, is_kind: Callable[[type], bool], kind: str) -> Any:
-    found = _named(path)
+    found = imported(path)
     if found is None:
         raise ImportError(f"{path!r} is not there: import the module that defines it before loading")
     if not inspect.isclass(found) or not is_kind(found):
@@ -184,7 +184,7 @@ def _class(path: Any, is_kind: Callable[[type], bool], kind: str) -> Any:
 
 def _path_of(kind: type) -> str | None:
     path = class_path(kind)
-    return path if _named(path) is kind else None
+    return path if imported(path) is kind else None
 
 
 def _is_factory(kind: type) -> bool:

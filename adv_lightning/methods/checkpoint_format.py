@@ -16,7 +16,7 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.description import build
-from adv_lightning.attacks.plain_values import plain_numbers
+from adv_lightning.attacks.plain_values import class_path, imported, plain_numbers
 from adv_lightning.methods.moved_paths import has_moved, moved
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
 
@@ -29,6 +29,7 @@ MODEL = "hyper_parameters"
 DATA = "datamodule_hyper_parameters"
 SEED = "adv_lightning_seed"
 MEANS = "adv_lightning_means"
+CLASS = "adv_lightning_class"
 LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
@@ -86,6 +87,7 @@ def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
 def mark(
     checkpoint: dict[str, Any],
     *,
+    kind: type,
     seed: int | None,
     loss: str,
     data: Mapping[str, Any] | None = None,
@@ -99,6 +101,7 @@ def mark(
 
     Args:
         checkpoint: What Lightning will write.
+        kind: Class of the module.
         seed: Of the process.
         loss: Text of the loss.
         data: Hyper-parameters that `split` has made data of already.
@@ -109,6 +112,7 @@ def mark(
         All that is left out.
     """
     checkpoint[_FORMAT] = CHECKPOINT_FORMAT
+    checkpoint[CLASS] = class_path(kind)
     checkpoint[SEED] = seed
     checkpoint[_LOSS] = loss
     for key, value in checkpoint.items():
@@ -135,30 +139,45 @@ def training_arguments(method: Any, *, short: bool) -> dict[str, Any]:
     return {name: getattr(method, name) for name in method.config()["init_args"]}
 
 
-def stored_arguments(path: Any, given: Container[str], kind: type) -> dict[str, Any]:
-    """Return the arguments of the module in a checkpoint that Lightning would not pass as they were.
+def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type[T], dict[str, Any]]:
+    """Return the class of the module in a checkpoint, and the arguments that Lightning would not pass as they were.
 
-    Those are the ones that are more than data, and those whose class paths have moved since.
+    Lightning builds the class that it is asked for, although the checkpoint may have a subclass of it. Arguments that
+    are more than data, and class paths that have moved since, it passes as they are in the file.
 
     Args:
-        path: A file, or one that is open for reading; of an address nothing is returned.
+        path: A file on this machine; of anything else, `kind` and no arguments are returned.
         given: Names of the arguments that are passed anew.
-        kind: The class that is built.
+        kind: The class that is asked for.
 
     Raises:
         ValueError: the file is not a checkpoint, or was cut short.
         TypeError: an argument cannot be rebuilt, or was left out and has no default.
+        ImportError: an argument's class is not there.
     """
-    is_file = isinstance(path, str | Path) and Path(path).is_file()
-    if not is_file:
-        return {}
+    if not isinstance(path, str | Path) or not Path(path).is_file():
+        return kind, {}
     checkpoint = read_checkpoint(path)
     stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
-    if "_class_path" in stored:
-        return {name: moved(value) for name, value in stored.items() if has_moved(value)}
+    by_command_line = "_class_path" in stored
+    made = stored["_class_path"] if by_command_line else checkpoint.get(CLASS)
+    found = imported(moved({"class_path": made})["class_path"])
+    if isinstance(found, type) and issubclass(found, kind):
+        kind = found
+    elif (
+        made is not None
+        and not by_command_line
+        and str(made).rpartition(".")[2] not in {c.__name__ for c in kind.__mro__}
+    ):
+        rank_zero_warn(
+            f"{path} holds a {made}, and is loaded as a {kind.__name__}, which may have another loss: use "
+            f"{str(made).rpartition('.')[2]}.load_from_checkpoint, or import it before, if that is not intended"
+        )
+    if by_command_line:
+        return kind, {name: moved(value) for name, value in stored.items() if has_moved(value)}
     check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)
-    return restore(stored, given)
+    return kind, restore(stored, given)
 
 
 def trained_with(arguments: dict[str, Any]) -> Any:
