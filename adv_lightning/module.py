@@ -22,6 +22,7 @@ from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
 from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.attacks.plain_values import number
+from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format, stored_arguments
@@ -193,6 +194,12 @@ class AdversarialModule(LightningModule, KeepsArguments):
             warn_of_rounding(str(self.trainer.precision))
 
     # Training
+
+    def on_train_start(self) -> None:
+        """Let a resumed epoch's batches be counted in today's size, where the loader is the user's own."""
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, BatchLoader) and loader.trainer is None:
+            loader.align(self.trainer)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""

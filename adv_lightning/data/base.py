@@ -167,7 +167,9 @@ class ImageDataModule(LightningDataModule):
         seed = (process_seed() or 0) if self.seed is None else self.seed
         sampler = ShardedSampler(self.train_set, shuffle=True, seed=seed)
         generator = self.train_set.generator
-        return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
+        loader = BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
+        loader.trainer = self.trainer
+        return loader
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return a loader of the validation set in order, or an empty list if there is none."""
