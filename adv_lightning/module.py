@@ -22,6 +22,7 @@ from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
 from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.attacks.plain_values import number
+from adv_lightning.data.class_names import check_class_names, class_names
 from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
@@ -154,6 +155,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self.means = TrainingMeans()
         self._seeding = BatchSeeding()
         self._asked: set[str] = set()
+        self._classes: list[str] | None = getattr(backbone, "class_names", None)
+        self._learned_from: int | None = None  # the loader that gave the names
         self._has_saved = False
         self._fixed: frozenset[str] = frozenset()  # hyper-parameters that are no arguments of the constructor
         self._stored: dict[str, Any] = {}  # hyper-parameters as a checkpoint holds them
@@ -205,6 +208,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         """Return the objective of one batch."""
         trainer, first = self.trainer, batch_idx == 0
         self._start_batch(batch_idx)
+        self._learn_classes()
         if first:
             self.means.start_epoch()
         x, y = self.unpack(batch)
@@ -283,6 +287,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor | dict[str, Tensor]:
         """Return probabilities, [B, K]; with `predict_attacked` also those under attack."""
+        if batch_idx == 0:
+            self.check_classes(self.trainer.predict_dataloaders)
         x = batch if isinstance(batch, Tensor) else self.unpack(batch)[0]
         logits = self(x)
         clean = self.loss_fn.probabilities(logits)
@@ -298,6 +304,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
     def _evaluate(
         self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
     ) -> dict[str, Tensor]:
+        if batch_idx == 0:
+            self.check_classes(self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders)
         x, y = self.unpack(batch)
         rank, processes = self.global_rank, self.trainer.world_size
         trained = not (self.trainer.sanity_checking or self.training)
@@ -326,6 +334,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         if not self._has_saved:
             stored_arguments.warn_of_left_out(left_out, type(self).__name__)
         self._has_saved = True
+        checkpoint[checkpoint_format.CLASSES] = self._classes
         if self.trainer.world_size == 1 or self.trainer.state.status == TrainerStatus.RUNNING:
             checkpoint[checkpoint_format.MEANS] = self.all_gather(self.means.state_dict())
 
@@ -350,12 +359,43 @@ class AdversarialModule(LightningModule, KeepsArguments):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a newer format; take over the description of a module that the command line built."""
         checkpoint_format.upgrade(checkpoint, loss=str(self.loss_fn))
+        self._classes, self._learned_from = checkpoint.get(checkpoint_format.CLASSES, self._classes), None
         if (trainer := self._attached_trainer()) is not None:
             means = checkpoint.get(checkpoint_format.MEANS, {})
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
             self.save_hyperparameters(moved(dict(stored)))
+
+    # Names of classes
+
+    @property
+    def trained_classes(self) -> list[str] | None:
+        """Names of the classes that the network was trained on, in the order of their labels. None: unknown."""
+        return self._classes
+
+    def check_classes(self, loaders: Any = None, trainer: Trainer | None = None) -> None:
+        """Check that data has the classes that the network was trained on.
+
+        Args:
+            loaders: Loaders of the data, or their data sets.
+            trainer: Who reads them, with its data module. None: the module's own.
+
+        Raises:
+            ValueError: a class has another label there.
+        """
+        trainer = trainer or self.trainer
+        if not trainer.sanity_checking:
+            check_class_names(self._classes, class_names(loaders, _datamodule(trainer)), type(self).__name__)
+
+    def _learn_classes(self) -> None:
+        """Take the names from the training data, and check them if the run is continued."""
+        loaders = self.trainer.train_dataloader
+        if self._learned_from != id(loaders):
+            self._learned_from = id(loaders)
+            if self.trainer.ckpt_path is not None:
+                self.check_classes(loaders)
+            self._classes = class_names(loaders, _datamodule(self.trainer)) or self._classes
 
     # What the method may ask
 
@@ -472,3 +512,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
             del self._left_out[name]
         # Lightning compares what it finds in the constructors' frames with this, which fails for arrays.
         self.save_hyperparameters(self._stored, frame=outermost_frame())
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)  # set when it starts

@@ -129,6 +129,8 @@ class Comparison(LightningModule):
         x, y = next(iter(self.nets.values())).unpack(batch)
         if batch_idx == 0:
             self.check(x[:1])
+            for net in self.nets.values():
+                net.check_classes(self.trainer.test_dataloaders, self.trainer)
         n = within_limit(self.max_samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         if n == 0:
