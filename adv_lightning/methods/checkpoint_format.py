@@ -16,9 +16,10 @@ import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.description import build
-from adv_lightning.attacks.plain_values import class_path, imported, plain_numbers
+from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.moved_paths import has_moved, moved
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
+from adv_lightning.methods.stored_states import make_states_plain, restore_states
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
             f"the checkpoint was made with the loss {before}, but this module has {loss}: pass the former as loss_fn= "
             "if the change is not intended"
         )
+    restore_states(checkpoint)
     if found == 1:  # an attack with buffers was the module's own, and is its method's now
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {
@@ -116,10 +118,7 @@ def mark(
     checkpoint[CLASS] = class_path(kind)
     checkpoint[SEED] = seed
     checkpoint[_LOSS] = loss
-    for key, value in checkpoint.items():
-        if key not in ("state_dict", MODEL, DATA):
-            checkpoint[key] = plain_numbers(value)
-    left_out = dict(left_out or {})
+    left_out = {**(left_out or {}), **make_states_plain(checkpoint, but=("state_dict", MODEL, DATA))}
     if MODEL in checkpoint:
         arguments = {name: value for name, value in checkpoint[MODEL].items() if name not in fixed}
         ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}

@@ -245,6 +245,49 @@ def test_numpys_numbers_anywhere_can_be_read(tmp_path: Path) -> None:
     assert again.attack.config() == numpys().attack.config()
 
 
+class Remembers(Callback):
+    """A callback whose state is more than data."""
+
+    def __init__(self, **state: Any) -> None:
+        self.state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.state)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.state = state_dict
+
+
+def test_a_callbacks_state_comes_back_as_it_was(tmp_path: Path) -> None:
+    state = {"path": Path("a"), "n": np.int64(3), "set": {1}, "colour": Colour.RED, "d": {"class_path": "x.Y"}}
+    first, again = Remembers(**state), Remembers()
+    path = saved(AdversarialModule(mlp(), FGSM(0.1)), tmp_path, callbacks=[first])
+    trainer = quiet_trainer(max_epochs=2, limit_val_batches=0, callbacks=[again])
+    trainer.fit(AdversarialModule(mlp(), FGSM(0.1)), batches(1), batches(1), ckpt_path=path)
+    assert again.state == state
+    assert type(again.state["n"]) is int
+
+
+def test_a_callbacks_state_that_cannot_be_stored_is_named(tmp_path: Path) -> None:
+    trainer = fit(AdversarialModule(mlp(), FGSM(0.1)), batches(1), callbacks=[Remembers(f=lambda: 0, n=3)])
+    with pytest.warns(UserWarning, match=r"Remembers\['f'\]"):
+        trainer.save_checkpoint(tmp_path / "it.ckpt")
+    assert read_checkpoint(tmp_path / "it.ckpt")["callbacks"]["Remembers"] == {"n": 3}
+
+
+def test_a_data_modules_settings_can_be_read(tmp_path: Path) -> None:
+    class Mine(DigitsDataModule):
+        def __init__(self, root: Path, change: Any, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+
+    trainer = quiet_trainer(limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(numpys(), datamodule=Mine(Path("a"), print, batch_size=100))
+    with pytest.warns(UserWarning, match=r"datamodule\.change"):
+        trainer.save_checkpoint(tmp_path / "it.ckpt")
+    stored = read_checkpoint(tmp_path / "it.ckpt")["datamodule_hyper_parameters"]
+    assert (stored["root"], stored["batch_size"]) == ("a", 100)
+
+
 def test_rules_see_pythons_numbers() -> None:
     for steps in (np.int64(3), torch.tensor(3), np.array(3)):
         attack = PGD(0.1, steps=steps, random_start=False)
