@@ -25,7 +25,7 @@ def make_states_plain(checkpoint: dict[str, Any], *, but: Collection[str]) -> di
     converted = []
     for key in _OF_LIGHTNING & checkpoint.keys():
         checkpoint[key] = plain_numbers(checkpoint[key])
-    for key in checkpoint.keys() - _OF_LIGHTNING - {"callbacks", *but}:
+    for key in sorted(checkpoint.keys() - _OF_LIGHTNING - {"callbacks", *but}):
         kept, lost = split({key: checkpoint[key]})
         converted += [[key]] if _replace(checkpoint, key, kept) else []
         left_out |= lost
