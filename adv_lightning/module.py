@@ -365,7 +365,10 @@ class AdversarialModule(LightningModule, KeepsArguments):
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
+            self._stored, self._fixed, self._left_out = {}, frozenset(), {}
             self.save_hyperparameters(moved(dict(stored)))
+        elif "_class_path" not in stored:
+            stored_arguments.warn_of_other_arguments(stored, dict(self.hparams), AdversarialModule)
 
     # Names of classes
 
@@ -489,6 +492,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
     def _save_description(self, method: Method | None, val_attack: Attack | None) -> None:
         """Save what rebuilds the module: everything if the command line built it, else all but the backbone."""
         if _given_hyperparameters.get() is not None:
+            stored_arguments.forget_arguments(self)
             self.save_hyperparameters()
             return
         own = stored_arguments.own_arguments(self, AdversarialModule)

@@ -10,7 +10,8 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
 
 from adv_lightning.attacks.base import Attack
-from adv_lightning.attacks.constructor_arguments import KeepsArguments, constructor_arguments, forget_arguments
+from adv_lightning.attacks.constructor_arguments import KeepsArguments, constructor_arguments
+from adv_lightning.attacks.constructor_arguments import forget_arguments as forget_arguments
 from adv_lightning.attacks.description import build
 from adv_lightning.attacks.plain_values import KIND, not_plain, plain, read, readable
 from adv_lightning.methods.base import Method
@@ -114,6 +115,27 @@ def check_left_out(names: Mapping[str, str], given: Container[str], kind: type) 
         f"the checkpoint does not hold {text} of {kind.__name__}, so the default is used: pass {next(iter(missing))}= "
         "if that is not intended"
     )
+
+
+def warn_of_other_arguments(stored: Mapping[str, Any], here: Mapping[str, Any], base: type) -> None:
+    """Warn if a module has other arguments of its own than the one in the checkpoint that is loaded into it.
+
+    Args:
+        stored: The arguments in the checkpoint.
+        here: The module's hyper-parameters.
+        base: The class whose arguments may differ, as they do not change what the weights mean.
+    """
+    own = (stored.keys() & here.keys()) - inspect.signature(base).parameters.keys()
+    simple = (bool, int, float, str)
+    texts = [
+        f"{name}={stored[name]!r}, and this one has {here[name]!r}"
+        for name in sorted(own)
+        if isinstance(stored[name], simple) and isinstance(here[name], simple) and stored[name] != here[name]
+    ]
+    if texts:
+        rank_zero_warn(
+            f"the module in the checkpoint was built with {'; '.join(texts)}. Pass the former if not intended"
+        )
 
 
 def texts(left_out: Mapping[str, Any]) -> dict[str, str]:

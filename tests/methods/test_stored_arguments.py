@@ -71,6 +71,14 @@ def test_the_base_class_keeps_its_optimizer(tmp_path: Path) -> None:
     assert again.optimizer_factory is AdamW
 
 
+def test_a_checkpoint_for_a_module_with_other_arguments_is_said(tmp_path: Path) -> None:
+    path = saved(Readme(0.3, backbone=mlp(), attack=FGSM(0.2)), tmp_path)
+    with pytest.warns(UserWarning, match=r"smoothing=0\.3, .* 0\.1"):
+        quiet_trainer().test(Readme(backbone=mlp(), attack=FGSM(0.1)), batches(1), ckpt_path=path, verbose=False)
+    quiet_trainer().test(Readme(0.3, backbone=mlp(), attack=FGSM(0.1)), batches(1), ckpt_path=path, verbose=False)
+    assert Readme.load_from_checkpoint(path, backbone=mlp(), alpha=0.9).alpha == 0.9
+
+
 def test_the_base_class_loads_the_subclass(tmp_path: Path) -> None:
     path = saved(Readme(0.3, backbone=mlp(), attack=FGSM(0.2)), tmp_path)
     again = AdversarialModule.load_from_checkpoint(path, backbone=mlp())
