@@ -377,19 +377,21 @@ class AdversarialModule(LightningModule, KeepsArguments):
         """Names of the classes that the network was trained on, in the order of their labels. None: unknown."""
         return self._classes
 
-    def check_classes(self, loaders: Any = None, trainer: Trainer | None = None) -> None:
+    def check_classes(self, loaders: Any = None, trainer: Trainer | None = None, *, warn: bool = True) -> None:
         """Check that data has the classes that the network was trained on.
 
         Args:
             loaders: Loaders of the data, or their data sets.
             trainer: Who reads them, with its data module. None: the module's own.
+            warn: Whether to warn if all classes have other names.
 
         Raises:
             ValueError: a class has another label there.
         """
         trainer = trainer or self.trainer
         if not trainer.sanity_checking:
-            check_class_names(self._classes, class_names(loaders, _datamodule(trainer)), type(self).__name__)
+            here = class_names(loaders, _datamodule(trainer))
+            check_class_names(self._classes, here, type(self).__name__, warn=warn)
 
     def _learn_classes(self) -> None:
         """Take the names from the training data, and check them if the run is continued."""

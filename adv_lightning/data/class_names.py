@@ -45,7 +45,9 @@ def _texts(names: Any) -> list[str] | None:
     return list(names) if listed and all(isinstance(name, str) for name in names) else None
 
 
-def check_class_names(trained: Sequence[str] | None, here: Sequence[str] | None, whose: str) -> None:
+def check_class_names(
+    trained: Sequence[str] | None, here: Sequence[str] | None, whose: str, *, warn: bool = True
+) -> None:
     """Compare the classes that a network was trained on with those of data; warn if they have other names.
 
     Fewer or more classes are no difference, as long as each label means the same.
@@ -54,6 +56,7 @@ def check_class_names(trained: Sequence[str] | None, here: Sequence[str] | None,
         trained: Names in the order of the labels. None: unknown.
         here: The same of the data. None: unknown.
         whose: Who was trained, for the message.
+        warn: Whether to warn. Labels that a class of both does not share are refused in any case.
 
     Raises:
         ValueError: a class of both has another label.
@@ -72,6 +75,8 @@ def check_class_names(trained: Sequence[str] | None, here: Sequence[str] | None,
             f"the data's labels are not those that {whose} was trained on, so its error would mean nothing: {text}. "
             "Give the classes their former names and order (folders of pictures are sorted by name), or train on these"
         )
+    if not warn:
+        return
     rank_zero_warn(
         f"the data's classes have other names than those that {whose} was trained on: {text}. If they are other "
         "classes, or in another order, the error means nothing"
