@@ -368,7 +368,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
             self._stored, self._fixed, self._left_out = {}, frozenset(), {}
             self.save_hyperparameters(moved(dict(stored)))
         elif "_class_path" not in stored:
-            stored_arguments.warn_of_other_arguments(stored, dict(self.hparams), AdversarialModule)
+            fixed = {} if trainer is not None else moved(checkpoint.get(checkpoint_format.FIXED, {}))
+            stored_arguments.warn_of_other_arguments(stored, fixed, dict(self.hparams), AdversarialModule)
 
     # Names of classes
 

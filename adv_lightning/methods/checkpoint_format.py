@@ -31,6 +31,7 @@ DATA = "datamodule_hyper_parameters"
 SEED = "adv_lightning_seed"
 MEANS = "adv_lightning_means"
 CLASS = "adv_lightning_class"
+FIXED = "adv_lightning_fixed"
 CLASSES = "adv_lightning_classes"
 LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
@@ -120,7 +121,9 @@ def mark(
     checkpoint[_LOSS] = loss
     left_out = {**(left_out or {}), **make_states_plain(checkpoint, but=("state_dict", MODEL, DATA))}
     if MODEL in checkpoint:
-        arguments = {name: value for name, value in checkpoint[MODEL].items() if name not in fixed}
+        given = checkpoint[MODEL].items()
+        checkpoint[FIXED] = {name: value for name, value in given if name in fixed and data and name in data}
+        arguments = {name: value for name, value in given if name not in fixed}
         ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}
         rest = {name: value for name, value in arguments.items() if name not in ready}
         kept, lost = split(rest, tagged="_class_path" not in arguments)

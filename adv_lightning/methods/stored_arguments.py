@@ -117,25 +117,34 @@ def check_left_out(names: Mapping[str, str], given: Container[str], kind: type) 
     )
 
 
-def warn_of_other_arguments(stored: Mapping[str, Any], here: Mapping[str, Any], base: type) -> None:
-    """Warn if a module has other arguments of its own than the one in the checkpoint that is loaded into it.
+def warn_of_other_arguments(
+    stored: Mapping[str, Any], fixed: Mapping[str, Any], here: Mapping[str, Any], base: type
+) -> None:
+    """Warn if a module has other arguments than the one in the checkpoint that is loaded into it.
 
     Args:
         stored: The arguments in the checkpoint.
+        fixed: What the subclass in the checkpoint gave the base class itself, or left to its defaults: these may have
+            changed since.
         here: The module's hyper-parameters.
-        base: The class whose arguments may differ, as they do not change what the weights mean.
+        base: The class whose arguments may differ otherwise: who builds a module chooses how it goes on.
     """
-    own = (stored.keys() & here.keys()) - inspect.signature(base).parameters.keys()
-    simple = (bool, int, float, str)
+    before = {name: value for name, value in stored.items() if name not in inspect.signature(base).parameters}
+    before |= {name: value for name, value in fixed.items() if name not in stored}
     texts = [
-        f"{name}={stored[name]!r}, and this one has {here[name]!r}"
-        for name in sorted(own)
-        if isinstance(stored[name], simple) and isinstance(here[name], simple) and stored[name] != here[name]
+        f"{name}={before[name]!r}, and this one has {here[name]!r}"
+        for name in sorted(before.keys() & here.keys())
+        if _is_simple(before[name]) and _is_simple(here[name]) and before[name] != here[name]
     ]
     if texts:
-        rank_zero_warn(
-            f"the module in the checkpoint was built with {'; '.join(texts)}. Pass the former if not intended"
-        )
+        text = "; ".join(texts)
+        rank_zero_warn(f"the module in the checkpoint was built with {text}. Give it the former if not intended")
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_simple, value.values()))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def texts(left_out: Mapping[str, Any]) -> dict[str, str]:

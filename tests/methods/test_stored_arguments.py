@@ -160,6 +160,18 @@ def test_a_default_that_changes_later_does_not_count(tmp_path: Path, monkeypatch
     assert Readme.load_from_checkpoint(path, backbone=mlp()).smoothing == 0.1
 
 
+def test_a_default_of_the_base_class_that_changes_later_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(Readme(backbone=mlp(), attack=FGSM(0.2)), tmp_path)
+    defaults = list(AdversarialModule.__init__.__defaults__ or ())
+    defaults[defaults.index(0.5)] = 0.75
+    monkeypatch.setattr(AdversarialModule.__init__, "__defaults__", tuple(defaults))
+    with pytest.warns(UserWarning, match=r"alpha=0\.5, and this one has 0\.75"):
+        Readme.load_from_checkpoint(path, backbone=mlp())
+    assert Readme.load_from_checkpoint(path, backbone=mlp(), alpha=0.5).alpha == 0.5
+
+
 class Steps(PGD):
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
