@@ -19,10 +19,14 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
 from adv_lightning.attacks.model_mode import private_copy
+from adv_lightning.attacks.plain_values import number
+from adv_lightning.data.class_names import check_class_names, class_names
+from adv_lightning.data.loader import BatchLoader
 from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
-from adv_lightning.methods import checkpoint_format
+from adv_lightning.methods import checkpoint_format, stored_arguments
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import (
@@ -46,7 +50,7 @@ __all__ = ["AdversarialModule"]
 _SHARDED = (FSDPStrategy, DeepSpeedStrategy, ModelParallelStrategy)
 
 
-class AdversarialModule(LightningModule):
+class AdversarialModule(LightningModule, KeepsArguments):
     """Trains any backbone on alpha * J(x) + (1 - alpha) * J(x_adv) and judges it under attack.
 
     The objective is that of Goodfellow et al. (2015), section 6, or that of another training `method`. Override
@@ -153,6 +157,12 @@ class AdversarialModule(LightningModule):
         self.means = TrainingMeans()
         self.seeding = BatchSeeding()
         self._asked: set[str] = set()
+        self._classes: list[str] | None = getattr(backbone, "class_names", None)
+        self._learned_from: int | None = None  # the loader that gave the names
+        self._has_saved = False
+        self._fixed: frozenset[str] = frozenset()  # hyper-parameters that are no arguments of the constructor
+        self._stored: dict[str, Any] = {}  # hyper-parameters as a checkpoint holds them
+        self._left_out: dict[str, Any] = {}  # arguments that no checkpoint can hold
         self._save_description(method, val_attack)
 
     # What a user may override
@@ -191,10 +201,17 @@ class AdversarialModule(LightningModule):
 
     # Training
 
+    def on_train_start(self) -> None:
+        """Let a resumed epoch's batches be counted in today's size, where the loader is the user's own."""
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, BatchLoader) and loader.trainer is None:
+            loader.align(self.trainer)
+
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the objective of one batch."""
         trainer, first = self.trainer, batch_idx == 0
         new = self._start_batch(batch_idx)
+        self._learn_classes()
         if first and new:
             self.means.start_epoch()
         x, y = self.unpack(batch)
@@ -277,6 +294,8 @@ class AdversarialModule(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> Tensor | dict[str, Tensor]:
         """Return probabilities, [B, K]; with `predict_attacked` also those under attack."""
+        if batch_idx == 0:
+            self.check_classes(self.trainer.predict_dataloaders)
         x = batch if isinstance(batch, Tensor) else self.unpack(batch)[0]
         logits = self(x)
         clean = self.loss_fn.probabilities(logits)
@@ -292,6 +311,8 @@ class AdversarialModule(LightningModule):
     def _evaluate(
         self, batch: Any, batch_idx: int, attack: Attack | None, samples: int | None = None
     ) -> dict[str, Tensor]:
+        if batch_idx == 0:
+            self.check_classes(self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders)
         x, y = self.unpack(batch)
         rank, processes = self.global_rank, self.trainer.world_size
         trained = not (self.trainer.sanity_checking or self.training)
@@ -315,7 +336,19 @@ class AdversarialModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a resumed run needs, and describe or drop what safe loading refuses."""
-        checkpoint_format.mark(checkpoint, seed=process_seed(), loss=str(self.loss_fn))
+        left_out = checkpoint_format.mark(
+            checkpoint,
+            kind=type(self),
+            seed=process_seed(),
+            loss=str(self.loss_fn),
+            data=self._stored,
+            fixed=self._fixed,
+            left_out=self._left_out,
+        )
+        if not self._has_saved:
+            stored_arguments.warn_of_left_out(left_out, type(self).__name__)
+        self._has_saved = True
+        checkpoint[checkpoint_format.CLASSES] = self._classes
         if self.trainer.world_size == 1 or self.trainer.state.status == TrainerStatus.RUNNING:
             checkpoint[checkpoint_format.MEANS] = self.all_gather(self.means.state_dict())
 
@@ -323,24 +356,66 @@ class AdversarialModule(LightningModule):
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Self:
         """Rebuild the module from a checkpoint, with torch's safe loading.
 
+        The checkpoint of a subclass gives that subclass, if it is imported.
+
         Raises:
             ValueError: the file is not a checkpoint, or was cut short.
             TypeError: the module was built in Python, so the checkpoint cannot rebuild the backbone, and `backbone=` is
-                not passed.
+                not passed; the same for another argument that is no data and has no default.
         """
-        kwargs = {"weights_only": True, **checkpoint_format.moved_arguments(checkpoint_path), **kwargs}
+        kind, restored = checkpoint_format.stored_module(checkpoint_path, kwargs, cls)
+        if kind is not cls:
+            return kind.load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        kwargs = {"weights_only": True, **restored, **kwargs}
         with checkpoint_format.missing_backbone_named(checkpoint_path, cls.__name__):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a newer format; take over the description of a module that the command line built."""
         checkpoint_format.upgrade(checkpoint, loss=str(self.loss_fn))
+        self._classes, self._learned_from = checkpoint.get(checkpoint_format.CLASSES, self._classes), None
         if (trainer := self._attached_trainer()) is not None:
             means = checkpoint.get(checkpoint_format.MEANS, {})
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
+            self._stored, self._fixed, self._left_out = {}, frozenset(), {}
             self.save_hyperparameters(moved(dict(stored)))
+        elif "_class_path" not in stored:
+            fixed = {} if trainer is not None else moved(checkpoint.get(checkpoint_format.FIXED, {}))
+            stored_arguments.warn_of_other_arguments(stored, fixed, dict(self.hparams), AdversarialModule)
+
+    # Names of classes
+
+    @property
+    def trained_classes(self) -> list[str] | None:
+        """Names of the classes that the network was trained on, in the order of their labels. None: unknown."""
+        return self._classes
+
+    def check_classes(self, loaders: Any = None, trainer: Trainer | None = None, *, warn: bool = True) -> None:
+        """Check that data has the classes that the network was trained on.
+
+        Args:
+            loaders: Loaders of the data, or their data sets.
+            trainer: Who reads them, with its data module. None: the module's own.
+            warn: Whether to warn if all classes have other names.
+
+        Raises:
+            ValueError: a class has another label there.
+        """
+        trainer = trainer or self.trainer
+        if not trainer.sanity_checking:
+            here = class_names(loaders, _datamodule(trainer))
+            check_class_names(self._classes, here, type(self).__name__, warn=warn)
+
+    def _learn_classes(self) -> None:
+        """Take the names from the training data, and check them if the run is continued."""
+        loaders = self.trainer.train_dataloader
+        if self._learned_from != id(loaders):
+            self._learned_from = id(loaders)
+            if self.trainer.ckpt_path is not None:
+                self.check_classes(loaders)
+            self._classes = class_names(loaders, _datamodule(self.trainer)) or self._classes
 
     # What the method may ask
 
@@ -403,7 +478,7 @@ class AdversarialModule(LightningModule):
             return
         if name == "method" and (former := getattr(self, "method", None)) is not None:
             value = replaced(former, value)
-        super().__setattr__(name, value)
+        super().__setattr__(name, number(value))
 
     # Own workings
 
@@ -435,18 +510,31 @@ class AdversarialModule(LightningModule):
     def _save_description(self, method: Method | None, val_attack: Attack | None) -> None:
         """Save what rebuilds the module: everything if the command line built it, else all but the backbone."""
         if _given_hyperparameters.get() is not None:
+            stored_arguments.forget_arguments(self)
             self.save_hyperparameters()
             return
-        training = checkpoint_format.described_training(self.method, short=method is None)
-        self.save_hyperparameters(
-            {
-                **training,
-                "val_attack": None if val_attack is None else checkpoint_format.storable(val_attack),
-                "lr_interval": self.lr_interval,
-                "val_attack_samples": self.val_attack_samples,
-                "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
-                "compiled": self.compiled,
-                "channels_last": self.channels_last,
-                "predict_attacked": self.predict_attacked,
-            }
-        )
+        own = stored_arguments.own_arguments(self, AdversarialModule)
+        training = checkpoint_format.training_arguments(self.method, short=method is None)
+        settings = {
+            **training,
+            "val_attack": val_attack,
+            "optimizer": self.optimizer_factory,
+            "lr_scheduler": self.lr_scheduler_factory,
+            "lr_interval": self.lr_interval,
+            "val_attack_samples": self.val_attack_samples,
+            "val_attack_every_n_epochs": self.val_attack_every_n_epochs,
+            "compiled": self.compiled,
+            "channels_last": self.channels_last,
+            "predict_attacked": self.predict_attacked,
+        }
+        # A subclass may fix some of them, so only what its constructor takes is passed to it again.
+        self._fixed = frozenset() if own is None else frozenset(settings.keys() - own.keys())
+        self._stored, self._left_out = stored_arguments.split({**settings, **(own or {})})
+        for name in self._fixed & self._left_out.keys():
+            del self._left_out[name]
+        # Lightning compares what it finds in the constructors' frames with this, which fails for arrays.
+        self.save_hyperparameters(self._stored, frame=outermost_frame())
+
+
+def _datamodule(trainer: Trainer) -> Any:
+    return getattr(trainer, "datamodule", None)  # set when it starts

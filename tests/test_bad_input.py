@@ -26,6 +26,7 @@ from adv_lightning.attacks import Attack
 from adv_lightning.cli import main
 from adv_lightning.cli.error_messages import is_ours
 from adv_lightning.data import ImageDataModule
+from adv_lightning.data.class_names import check_class_names
 from adv_lightning.models import Normalized
 from tests.conftest import ROOT
 from tests.support.helpers import Batches, batches, fit, mlp, quiet_trainer
@@ -343,6 +344,9 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "an empty loader of the user's own": empty_loader,
     "a class without a training image": lambda _: warned(lambda: Given(labels=torch.zeros(6).long()).setup("fit")),
     "classes that the data set does not have": lambda _: given(classes=[0, 7]),
+    "classes with other labels than in training": lambda _: refused(
+        lambda: check_class_names(["a", "b"], ["b", "c"], "AdversarialModule")
+    ),
     "a last batch of one example, with BatchNorm": single_example_and_batchnorm,
     "a backbone with fewer logits than classes": lambda _: backbone(lambda net, x: net(x)[:, :2]),
     "logits that are not [B, K]": lambda _: backbone(lambda net, x: net(x)[:, :, None, None]),

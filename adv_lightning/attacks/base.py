@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from adv_lightning.attacks.constructor_arguments import KeepsArguments, plain_setting
 from adv_lightning.attacks.description import describe, keyword_arguments
 from adv_lightning.attacks.gradients import LossFn, Model, input_gradient
 from adv_lightning.attacks.threat_model import Ball, ThreatModel
@@ -23,12 +24,12 @@ class Rule(Protocol):
         ...
 
 
-class Attack(nn.Module):
+class Attack(nn.Module, KeepsArguments):
     """Turns (model, x, y) into adversarial inputs. Has no parameters and is bound to no model.
 
     Leaves the model unchanged: no parameter's `.grad`, no BatchNorm buffer and no module's mode is touched.
     Works under `torch.no_grad` and `torch.inference_mode`. A subclass keeps every constructor argument as an
-    attribute of the same name, so that `config` can describe it.
+    attribute of the same name, so that `config` can describe it. Numbers of numpy become Python's there.
 
     Checks and reports ask an attack for `ball`, `reach`, `steps`, `uses_label` and `uses_gradient`. The defaults are
     those of an attack that follows the gradient away from the label; its attributes `eps`, `norm`, `bounds`, `steps`,
@@ -95,6 +96,9 @@ class Attack(nn.Module):
 
     def extra_repr(self) -> str:
         return keyword_arguments(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, plain_setting(self, name, value))
 
     __call__: Callable[..., Tensor]  # nn.Module leaves it untyped
 

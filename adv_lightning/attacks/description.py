@@ -6,10 +6,13 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+
+from adv_lightning.attacks.constructor_arguments import constructor_arguments
+from adv_lightning.attacks.plain_values import class_path as class_path
+from adv_lightning.attacks.plain_values import plain, read, readable
 
 T = TypeVar("T")
 
@@ -17,27 +20,16 @@ _ALWAYS = ("eps", "steps", "bounds", "seed")
 """Arguments that a call shows even at their defaults, because results depend on them."""
 
 
-def class_path(kind: type) -> str:
-    """Return the shortest path that a class can be imported from, such as `adv_lightning.FGSM`.
-
-    Checkpoints and records contain these paths, so that files may move inside the package.
-    """
-    parts = kind.__module__.split(".")
-    for depth in range(1, len(parts)):
-        package = sys.modules.get(".".join(parts[:depth]))
-        if kind.__name__ in getattr(package, "__all__", ()) and getattr(package, kind.__name__) is kind:
-            return f"{'.'.join(parts[:depth])}.{kind.__name__}"
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
 def describe(instance: Any) -> dict[str, Any]:
-    """Return `{class_path, init_args}` of an object that keeps its constructor's arguments as attributes."""
-    # A class without a constructor of its own inherits torch's, (*args, **kwargs).
-    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    names = [p.name for p in inspect.signature(type(instance)).parameters.values() if p.kind not in variadic]
+    """Return `{class_path, init_args}` of an object: its constructor's arguments, as its attributes have them now.
+
+    An argument that is no attribute is described as it was given. What is no plain data stays as it is.
+    """
+    given = constructor_arguments(instance)
+    arguments = {name: getattr(instance, name, value) for name, value in given.items()}
     return {
         "class_path": class_path(type(instance)),
-        "init_args": {name: _described(getattr(instance, name)) for name in names},
+        "init_args": {name: _setting(value) for name, value in arguments.items()},
     }
 
 
@@ -83,34 +75,23 @@ def as_call(description: Mapping[str, Any]) -> str:
 def keyword_arguments(instance: Any) -> str:
     """Write an object's arguments as in a call of its constructor."""
     arguments = describe(instance)["init_args"].items()
-    return ", ".join(f"{k}={as_call(v) if isinstance(v, Mapping) and 'class_path' in v else v}" for k, v in arguments)
+    return ", ".join(
+        f"{k}={as_call(v) if isinstance(v, Mapping) and 'class_path' in v else readable(v)}" for k, v in arguments
+    )
 
 
-def _described(value: Any) -> Any:
-    """Return a value as checkpoints can hold it: attacks and methods described, numpy's numbers as Python's."""
-    if isinstance(value, nn.Module) and hasattr(value, "config"):
-        description: dict[str, Any] = value.config()  # type: ignore[operator]  # torch types attributes as tensors
-        return description
-    if type(value) is list:
-        return [_described(each) for each in value]
-    if type(value) is tuple:
-        return tuple(_described(each) for each in value)
-    if isinstance(value, Mapping):
-        return {key: _described(each) for key, each in value.items()}
-    if isinstance(value, Real) and not isinstance(value, int | float):
-        return int(value) if isinstance(value, Integral) else float(value)
-    return value
+def _setting(value: Any) -> Any:
+    """Return a setting as plain data; a tensor without dimensions is a number."""
+    scalar = type(value) is Tensor and value.dim() == 0
+    return value.item() if scalar else plain(value)
 
 
 def _built(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_built(each) for each in value]
-    if isinstance(value, Mapping) and "class_path" in value:
-        return build(value, nn.Module)  # attacks and methods are modules; a file must not name anything else
-    return value
+    # Attacks and methods are modules; a file must not name anything else.
+    return read(value, lambda description: build(description, nn.Module))
 
 
 def _short(value: Any) -> str:
     if isinstance(value, Mapping) and "class_path" in value:
         return as_call(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(readable(value))

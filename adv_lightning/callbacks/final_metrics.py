@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from adv_lightning.attacks.plain_values import readable
+
 
 class FinalMetrics(Callback):
     """Writes the hyper-parameters with the last validation's metrics, so that TensorBoard can compare runs.
@@ -48,7 +50,8 @@ def _columns(name: str, value: Any) -> dict[str, Any]:
     """Return `{class_path, init_args}` as the class's name and a column `name/argument` for each argument."""
     if isinstance(value, Mapping) and "class_path" in value:
         columns = {name: value["class_path"].rpartition(".")[2]}
-        for argument, setting in value.get("init_args", {}).items():
+        for argument, setting in (value.get("init_args") or {}).items():
             columns |= _columns(f"{name}/{argument}", setting)
         return columns
+    value = readable(value)
     return {name: value if value is None or type(value) in (int, float) else str(value)}

@@ -58,6 +58,7 @@ def compare(words: Sequence[str]) -> Comparison:
         comparison.check(torch.zeros(1, *shape), getattr(init.data, "num_classes", None))
     here = _kind(config.data.as_dict())
     other = [f"{n} on {_kind(d)}" for n, d in zip(names, data, strict=True) if _kind(d) not in (None, here)]
+    comparison.warned_of = {n for n, d in zip(names, data, strict=True) if _kind(d) not in (None, here)}
     if other:
         rank_zero_warn(f"evaluated on {here}, but trained on other data: {', '.join(other)}")
     trainer = _trainer(init.trainer.as_dict(), SaveConfigCallback(parser, config))

@@ -168,11 +168,11 @@ class ImageDataModule(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Return a loader of the shuffled training set."""
-        self.train_set = self._ready(self.train_set, "fit")
-        seed = (process_seed() or 0) if self.seed is None else self.seed
-        sampler = ShardedSampler(self.train_set, shuffle=True, seed=seed)
-        generator = self.train_set.generator
-        return BatchLoader(self.train_set, batch_size=self.batch_size, sampler=sampler, generator=generator)
+        images = self.train_set = self._ready(self.train_set, "fit")
+        sampler = ShardedSampler(images, shuffle=True, seed=(process_seed() or 0) if self.seed is None else self.seed)
+        loader = BatchLoader(images, batch_size=self.batch_size, sampler=sampler, generator=images.generator)
+        loader.trainer = self.trainer
+        return loader
 
     def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
         """Return a loader of the validation set, or an empty list if there is none."""

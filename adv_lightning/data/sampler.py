@@ -55,9 +55,15 @@ class ShardedSampler(DistributedSampler[int]):
             self.num_samples = len(range(rank, self.total_size, num_replicas))
 
     def __iter__(self) -> Iterator[int]:
+        return self.after(0)
+
+    def after(self, done: int) -> Iterator[int]:
+        """Return this process's part of an epoch of which all processes together have read the first `done` indices."""
         number = len(self.dataset)  # type: ignore[arg-type]
         order: list[int] | range = range(number) if self.order is None else self.order
         if self.shuffle:
             generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
             order = torch.randperm(number, generator=generator).tolist()
-        return islice(cycle(order), self.rank, self.total_size, self.num_replicas)
+        left = max(0, number - done)
+        end = done + (-(-left // self.num_replicas) * self.num_replicas if self.pad else left)
+        return islice(cycle(order), done + self.rank, end, self.num_replicas)

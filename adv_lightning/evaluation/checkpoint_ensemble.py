@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from adv_lightning.data.class_names import check_class_names
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.losses import SoftmaxLoss
 from adv_lightning.models import Ensemble
@@ -33,4 +34,6 @@ class CheckpointEnsemble(Ensemble):
                 raise ValueError(
                     f"{path} was trained with {module.loss_fn}: an Ensemble needs networks with a SoftmaxLoss"
                 )
+            check_class_names(modules[0].trained_classes, module.trained_classes, checkpoints[0])
         super().__init__([module.backbone for module in modules])
+        self.class_names = modules[0].trained_classes

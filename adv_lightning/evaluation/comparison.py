@@ -67,6 +67,7 @@ class Comparison(LightningModule):
         self.attack = attack
         self.max_samples = max_samples
         self.checkpoints: dict[str, str] = {}
+        self.warned_of: set[str] = set()  # networks that are known to have been trained on other data
         self.errors: list[dict[str, Any]] = []
         self.agreements: list[dict[str, Any]] = []
 
@@ -131,8 +132,10 @@ class Comparison(LightningModule):
         x, y = next(iter(self.nets.values())).unpack(batch)
         if batch_idx == 0:
             self.check(x[:1])
-            net = next(iter(self.nets.values()))
-            self._classes = 0 if self.max_samples is None else number_of_classes(net(x[:1]), net.loss_fn)
+            first = next(iter(self.nets.values()))
+            self._classes = 0 if self.max_samples is None else number_of_classes(first(x[:1]), first.loss_fn)
+            for name, net in self.nets.items():
+                net.check_classes(self.trainer.test_dataloaders, self.trainer, warn=name not in self.warned_of)
         n = within_limit(self.max_samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         if self._classes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import math
 import platform
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +17,7 @@ from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
 from adv_lightning.attacks.description import class_path
+from adv_lightning.attacks.plain_values import jsonable
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.tables import mode
@@ -77,18 +77,12 @@ def _versions() -> dict[str, str]:
 
 
 def write_json(record: dict[str, Any], directory: str | Path, name: str) -> None:
-    """Write `record` to `directory`/`name` as JSON, whole or not at all; NaN and infinity become null."""
-    text = json.dumps(_finite(record), indent=2, default=str, allow_nan=False)
+    """Write `record` to `directory`/`name` as JSON, whole or not at all.
+
+    NaN and infinity become null, numbers of numpy and torch Python's, a path its text, an Enum its name.
+    """
+    text = json.dumps(jsonable(record), indent=2, allow_nan=False)
     write_atomically(Path(directory) / name, f"{text}\n".encode())
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, by None."""
-    if isinstance(value, dict):
-        return {name: _finite(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from PIL import Image
 
+from adv_lightning.attacks.plain_values import jsonable
 from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.evaluation.attack_counts import rate
@@ -103,7 +104,7 @@ def page(record: dict[str, Any], sections: list[Section], pictures: dict[str, by
     encoded = {name: base64.b64encode(png).decode() for name, png in pictures.items()}
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
-    settings = {name: yaml.safe_dump(_as_yaml(record[name]), sort_keys=False) for name in ("model", "data")}
+    settings = {name: yaml.safe_dump(_as_yaml(jsonable(record[name])), sort_keys=False) for name in ("model", "data")}
     return template.render(
         record=record,
         sections=sections,

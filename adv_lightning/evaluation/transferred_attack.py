@@ -10,6 +10,7 @@ from torch import Tensor
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.gradients import LossFn, Model
 from adv_lightning.attacks.threat_model import Ball
+from adv_lightning.data.class_names import check_class_names
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.module import AdversarialModule
 
@@ -54,6 +55,8 @@ class Transferred(Attack):
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         if not self._sources:
             self._sources.append(load_module(self.checkpoint).requires_grad_(False))
+            if isinstance(model, AdversarialModule):
+                check_class_names(self._sources[0].trained_classes, model.trained_classes, self.checkpoint)
         with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False):
             source = self._sources[0].to(x.device)
             dtype = next((p.dtype for p in source.parameters()), x.dtype)

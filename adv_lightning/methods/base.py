@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
+from adv_lightning.attacks.constructor_arguments import KeepsArguments, plain_setting
 from adv_lightning.attacks.description import describe, keyword_arguments
 from adv_lightning.methods.perturbation_sites import Sites, with_gradient_of
 from adv_lightning.methods.two_pass_objective import Objective, Passes
@@ -34,7 +35,7 @@ class Learner(Protocol):
         """Return the parameters that are trained, and those that are frozen."""
 
 
-class Method(nn.Module):
+class Method(nn.Module, KeepsArguments):
     """Turns one batch into the objective to minimise: craft adversarial inputs, then compute the loss.
 
     Define `loss`; override `craft` for other adversarial inputs, or `objective` to share passes between the two.
@@ -94,6 +95,9 @@ class Method(nn.Module):
 
     def extra_repr(self) -> str:
         return keyword_arguments(self)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, plain_setting(self, name, value))
 
 
 def check_unused(method: Method, owner: str, *, asked: bool, passes: bool, perturbed: bool) -> None:

@@ -7,7 +7,7 @@ Format 2 holds public class paths (`adv_lightning.FGSM`). Format 1 held those of
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import build
+from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.moved_paths import has_moved, moved
+from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
+from adv_lightning.methods.stored_states import make_states_plain, restore_states
 
 T = TypeVar("T")
 
@@ -28,6 +30,10 @@ MODEL = "hyper_parameters"
 DATA = "datamodule_hyper_parameters"
 SEED = "adv_lightning_seed"
 MEANS = "adv_lightning_means"
+CLASS = "adv_lightning_class"
+FIXED = "adv_lightning_fixed"
+CLASSES = "adv_lightning_classes"
+LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
 
@@ -74,6 +80,7 @@ def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
             f"the checkpoint was made with the loss {before}, but this module has {loss}: pass the former as loss_fn= "
             "if the change is not intended"
         )
+    restore_states(checkpoint)
     if found == 1:  # an attack with buffers was the module's own, and is its method's now
         state = checkpoint["state_dict"]
         checkpoint["state_dict"] = {
@@ -81,61 +88,99 @@ def upgrade(checkpoint: dict[str, Any], *, loss: str) -> None:
         }
 
 
-def mark(checkpoint: dict[str, Any], *, seed: int | None, loss: str) -> None:
-    """Add what a checkpoint holds beside Lightning's own, and make its hyper-parameters safe to load.
+def mark(
+    checkpoint: dict[str, Any],
+    *,
+    kind: type,
+    seed: int | None,
+    loss: str,
+    data: Mapping[str, Any] | None = None,
+    fixed: Container[str] = (),
+    left_out: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Add what a checkpoint holds beside Lightning's own, and make it safe to load.
 
-    Attacks and methods are stored as descriptions, class paths as public ones; what runs code is left out.
-    """
-    checkpoint[_FORMAT] = CHECKPOINT_FORMAT
-    checkpoint[SEED] = seed
-    checkpoint[_LOSS] = loss
-    if MODEL in checkpoint:
-        stored = {k: storable(v) if hasattr(v, "config") else v for k, v in checkpoint[MODEL].items()}
-        checkpoint[MODEL] = moved({k: v for k, v in stored.items() if not callable(v)})
-
-
-def storable(instance: Any) -> dict[str, Any]:
-    """Describe an attack or a method for a checkpoint.
-
-    Where an argument is not data, such as a function or a network, `init_args` is None: the class is remembered, and
-    loading asks for the object.
-    """
-    description: dict[str, Any] = instance.config()
-    return description if _is_data(description) else {"class_path": description["class_path"], "init_args": None}
-
-
-def described_training(method: Any, *, short: bool) -> dict[str, Any]:
-    """Return the hyper-parameters that rebuild a method: the arguments of the short form, or `method` itself."""
-    if not short:
-        return {"method": storable(method)}
-    return {
-        name: storable(value) if isinstance(value, Attack) else method.config()["init_args"][name]
-        for name, value in ((name, getattr(method, name)) for name in method.config()["init_args"])
-    }
-
-
-def _is_data(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_is_data(each) for each in (*value, *value.values()))
-    if isinstance(value, list | tuple):
-        return all(map(_is_data, value))
-    return value is None or isinstance(value, bool | int | float | str | torch.Tensor)
-
-
-def moved_arguments(path: Any) -> dict[str, Any]:
-    """Return the arguments of the module in a checkpoint whose class paths have moved since, with today's paths.
+    Attacks and methods are stored as descriptions, class paths as public ones, numpy's numbers as Python's; what runs
+    code is left out.
 
     Args:
-        path: A file on this machine; of anything else nothing is returned.
+        checkpoint: What Lightning will write.
+        kind: Class of the module.
+        seed: Of the process.
+        loss: Text of the loss.
+        data: Hyper-parameters that `split` has made data of already.
+        fixed: Names of hyper-parameters that are no arguments of the module's constructor.
+        left_out: Arguments that the hyper-parameters do not have, because they are no data.
+
+    Returns:
+        All that is left out.
+    """
+    checkpoint[_FORMAT] = CHECKPOINT_FORMAT
+    checkpoint[CLASS] = class_path(kind)
+    checkpoint[SEED] = seed
+    checkpoint[_LOSS] = loss
+    left_out = {**(left_out or {}), **make_states_plain(checkpoint, but=("state_dict", MODEL, DATA))}
+    if MODEL in checkpoint:
+        given = checkpoint[MODEL].items()
+        checkpoint[FIXED] = {name: value for name, value in given if name in fixed and data and name in data}
+        arguments = {name: value for name, value in given if name not in fixed}
+        ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}
+        rest = {name: value for name, value in arguments.items() if name not in ready}
+        kept, lost = split(rest, tagged="_class_path" not in arguments)
+        checkpoint[MODEL], left_out = moved({**ready, **kept}), left_out | lost
+    checkpoint[LEFT_OUT] = texts(left_out)
+    if DATA in checkpoint:
+        kept, lost = split(checkpoint[DATA], tagged=False)
+        checkpoint[DATA], left_out = moved(kept), left_out | {f"datamodule.{name}": each for name, each in lost.items()}
+    return left_out
+
+
+def training_arguments(method: Any, *, short: bool) -> dict[str, Any]:
+    """Return the arguments that rebuild a method: those of the short form, or `method` itself."""
+    if not short:
+        return {"method": method}
+    return {name: getattr(method, name) for name in method.config()["init_args"]}
+
+
+def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type[T], dict[str, Any]]:
+    """Return the class of the module in a checkpoint, and the arguments that Lightning would not pass as they were.
+
+    Lightning builds the class that it is asked for, although the checkpoint may have a subclass of it. Arguments that
+    are more than data, and class paths that have moved since, it passes as they are in the file.
+
+    Args:
+        path: A file on this machine; of anything else, `kind` and no arguments are returned.
+        given: Names of the arguments that are passed anew.
+        kind: The class that is asked for.
 
     Raises:
         ValueError: the file is not a checkpoint, or was cut short.
+        TypeError: an argument cannot be rebuilt, or was left out and has no default.
+        ImportError: an argument's class is not there.
     """
     if not isinstance(path, str | Path) or not Path(path).is_file():
-        return {}
-    stored = read_checkpoint(path).get(MODEL)
+        return kind, {}
+    checkpoint = read_checkpoint(path)
+    stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
-    return {name: moved(value) for name, value in stored.items() if has_moved(value)}
+    by_command_line = "_class_path" in stored
+    made = stored["_class_path"] if by_command_line else checkpoint.get(CLASS)
+    found = imported(moved({"class_path": made})["class_path"])
+    if isinstance(found, type) and issubclass(found, kind):
+        kind = found
+    elif (
+        made is not None
+        and not by_command_line
+        and str(made).rpartition(".")[2] not in {c.__name__ for c in kind.__mro__}
+    ):
+        rank_zero_warn(
+            f"{path} holds a {made}, and is loaded as a {kind.__name__}, which may have another loss: use "
+            f"{str(made).rpartition('.')[2]}.load_from_checkpoint, or import it before, if that is not intended"
+        )
+    if by_command_line:
+        return kind, {name: moved(value) for name, value in stored.items() if has_moved(value)}
+    check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)
+    return kind, restore(stored, given)
 
 
 def trained_with(arguments: dict[str, Any]) -> Any:

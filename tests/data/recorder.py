@@ -16,6 +16,7 @@ class Recorder(LightningModule):
         super().__init__()
         self.linear = torch.nn.Linear(64, 10)
         self.seen: list[tuple[int, int, Tensor, Tensor]] = []
+        self.seen_before: list[Tensor] = []
         self.judged: list[Tensor] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,7 @@ def test_is_tested_by_the_command_line(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no")
 def test_training_continues(tmp_path: Path) -> None:
-    module = AdversarialModule(nn.Linear(4, 3), ScaledGradient(0.5), optimizer=lambda p: torch.optim.SGD(p, lr=0.1))
+    module = AdversarialModule(nn.Linear(4, 3), ScaledGradient(0.5), optimizer=partial(torch.optim.SGD, lr=0.1))
     trainer = quiet_trainer(max_epochs=2, limit_val_batches=0)
     trainer.fit(module, batches(2, 16, 4, dtype=torch.float32), ckpt_path=STORED / "format_1_python.ckpt")
     trainer.save_checkpoint(tmp_path / "new.ckpt")

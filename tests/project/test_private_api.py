@@ -26,7 +26,7 @@ import torch.distributed as dist
 from jsonargparse import ArgumentParser
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ModelSummary
-from lightning.pytorch.cli import instantiate_module
+from lightning.pytorch.cli import OptimizerCallable, instantiate_module
 from lightning.pytorch.demos.boring_classes import BoringModel
 from torch import nn
 from torch.distributed.nn.functional import all_gather
@@ -266,6 +266,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--config", action="config")
     made.add_subclass_arguments(Takes, "net", required=False)
     made.add_argument("--attack", type=Attack | None)
+    made.add_argument("--factory", type=OptimizerCallable)
     made.add_argument("--size", type=list[int] | dict[str, int] | None)
     made.add_argument("--word", choices=["a", "b"])
     made.add_class_arguments(Takes, "group", sub_configs=True)
@@ -401,6 +402,7 @@ SAID: dict[str, Callable[[], str]] = {
     "Given value: ": lambda: refused("--size=x"),
     "Problem with given class_path '": lambda: refused("--net=Takes", "--net.depth=1"),
     "' is not accepted": lambda: refused("--net=Takes", "--net.depth=1"),
+    "Got value: Namespace": lambda: refused("--factory=torch.optim.SGD", "--factory.rate=1"),
     "Expected a dot import path string: ": lambda: refused("--attack=Nothing"),
     "unrecognized arguments: ": lambda: refused("--nothing=1"),
     "does not accept option '": lambda: refused("--group={a: 1}"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from adv_lightning.__main__ import run
+from adv_lightning.evaluation.from_checkpoint import load_module
 from tests.conftest import ROOT
 
 PROJECT = ROOT / "tests" / "support" / "user_project"
@@ -44,6 +45,8 @@ def test_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run([*WORDS, "--trainer.devices=1"]) == 0
     check(tmp_path, 1)
+    again = load_module("lightning_logs/version_0/checkpoints/best.ckpt")
+    assert (type(again).__name__, again.smoothing) == ("Mine", 0.2)
 
 
 @pytest.mark.slow
