@@ -252,7 +252,7 @@ def test_numpys_numbers_anywhere_can_be_read(tmp_path: Path) -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"n": np.int64(3), "rates": [np.float32(0.5)]}
 
-    data = DigitsDataModule(batch_size=100, val_size=np.int64(100), seed=np.int64(3))
+    data = DigitsDataModule(batch_size=np.int64(100), val_size=np.int64(100), seed=np.int64(3))
     stop = AdversarialEarlyStopping(patience=np.int64(3), min_delta=np.float64(0))
     trainer = quiet_trainer(callbacks=[stop, Counts()], limit_train_batches=1)
     trainer.fit(numpys(), datamodule=data)
