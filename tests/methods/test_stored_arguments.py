@@ -203,6 +203,18 @@ class Options:
     numbers: tuple[float, ...] = (0.5,)
 
 
+@dataclasses.dataclass
+class Derived:
+    """Sets more than its fields; its constructor must not run when a file is read."""
+
+    a: int
+    built: int = dataclasses.field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.twice = 2 * self.a
+        self.built += 1
+
+
 class Pair(NamedTuple):
     a: int
     b: Any
@@ -227,6 +239,13 @@ def test_a_value_comes_back_as_it_was(value: Any, tmp_path: Path) -> None:
     path = saved(Any_({"inside": [value]}, backbone=mlp(), attack=FGSM(0.2)), tmp_path)
     found = Any_.load_from_checkpoint(path, backbone=mlp()).value["inside"][0]
     assert (type(found), found) == (type(value), value)
+
+
+def test_a_dataclass_comes_back_without_its_constructor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(Any_(Derived(3), backbone=mlp(), attack=FGSM(0.2)), tmp_path)
+    monkeypatch.setattr(Derived, "__post_init__", None)
+    found = Any_.load_from_checkpoint(path, backbone=mlp()).value
+    assert (type(found), found.a, found.twice, found.built) == (Derived, 3, 6, 1)
 
 
 def test_arrays_tensors_attacks_and_numpys_numbers(tmp_path: Path) -> None:
