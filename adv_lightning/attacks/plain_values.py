@@ -246,7 +246,7 @@ def _write_record(value: Any) -> Any:
             object.__new__(type(value))
         except TypeError:  # a dict or another built-in class with fields of its own
             return None
-        names += getattr(value, "__dict__", {}).keys() - set(names)  # set by __post_init__
+        names += [name for name in getattr(value, "__dict__", {}) if name not in names]  # set by __post_init__
     return {KIND: "record", "class_path": path, "fields": {name: plain(getattr(value, name)) for name in names}}
 
 
