@@ -162,14 +162,16 @@ def class_path(kind: type) -> str:
 
 
 def imported(path: Any) -> Any:
-    """Return what an imported module has at a path; None if there is nothing, or it is a function's local."""
+    """Return what an imported module has at a path; None if there is nothing, or it is local to a function."""
     module, _, name = path.rpartition(".") if isinstance(path, str) else ("", "", "")
     while module and module not in sys.modules:  # a class inside a class
         module, _, outer = module.rpartition(".")
         name = f"{outer}.{name}"
     found: Any = sys.modules.get(module)
+    ours = module.partition(".")[0] == __name__.partition(".")[0]
     for part in name.split("."):
-        found = getattr(found, part, None)
+        # What is asked of another package must not make it import anything; this one imports its names late.
+        found = getattr(found, part, None) if ours else getattr(found, "__dict__", {}).get(part)
     return found
 
 
@@ -239,6 +241,12 @@ def _write_record(value: Any) -> Any:
     if not _is_record(type(value)) or isinstance(value, nn.Module) or (path := _path_of(type(value))) is None:
         return None
     names = _field_names(type(value))
+    if not isinstance(value, tuple):
+        try:
+            object.__new__(type(value))
+        except TypeError:  # a dict or another built-in class with fields of its own
+            return None
+        names += [name for name in getattr(value, "__dict__", {}) if name not in names]  # set by __post_init__
     return {KIND: "record", "class_path": path, "fields": {name: plain(getattr(value, name)) for name in names}}
 
 
@@ -249,7 +257,9 @@ def _read_record(stored: Mapping[str, Any], inner: Callable[[Any], Any]) -> Any:
         return tuple.__new__(kind, [fields[name] for name in _field_names(kind)])
     record = object.__new__(kind)
     for name in _field_names(kind):
-        object.__setattr__(record, name, fields[name])  # a frozen one, too, and without code of its own
+        object.__setattr__(record, name, fields.pop(name))  # a frozen one, too, and without code of its own
+    if fields:
+        record.__dict__.update(fields)
     return record
 
 

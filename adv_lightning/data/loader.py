@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 
@@ -35,6 +36,8 @@ class BatchLoader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Any, *, collate_fn: Callable[[Any], Any] | None = None, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("batch_size"), np.integer):
+            kwargs["batch_size"] = int(kwargs["batch_size"])
         # Keywords only: Lightning's call for prediction fails if the batch size is positional.
         super().__init__(dataset, collate_fn=collate_fn or _identity, **kwargs)
         if not hasattr(dataset, "__getitems__"):

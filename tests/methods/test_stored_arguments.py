@@ -203,6 +203,18 @@ class Options:
     numbers: tuple[float, ...] = (0.5,)
 
 
+@dataclasses.dataclass
+class Derived:
+    """Sets more than its fields; its constructor must not run when a file is read."""
+
+    a: int
+    built: int = dataclasses.field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.twice = 2 * self.a
+        self.built += 1
+
+
 class Pair(NamedTuple):
     a: int
     b: Any
@@ -229,6 +241,13 @@ def test_a_value_comes_back_as_it_was(value: Any, tmp_path: Path) -> None:
     assert (type(found), found) == (type(value), value)
 
 
+def test_a_dataclass_comes_back_without_its_constructor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(Any_(Derived(3), backbone=mlp(), attack=FGSM(0.2)), tmp_path)
+    monkeypatch.setattr(Derived, "__post_init__", None)
+    found = Any_.load_from_checkpoint(path, backbone=mlp()).value
+    assert (type(found), found.a, found.twice, found.built) == (Derived, 3, 6, 1)
+
+
 def test_arrays_tensors_attacks_and_numpys_numbers(tmp_path: Path) -> None:
     value = {"array": np.arange(3.0), "tensor": torch.arange(3), "attacks": [FGSM(0.1)], "n": np.float32(0.5)}
     path = saved(Any_(value, backbone=mlp(), attack=FGSM(np.float32(0.5)), alpha=np.float64(0.25)), tmp_path)
@@ -252,7 +271,7 @@ def test_numpys_numbers_anywhere_can_be_read(tmp_path: Path) -> None:
         def state_dict(self) -> dict[str, Any]:
             return {"n": np.int64(3), "rates": [np.float32(0.5)]}
 
-    data = DigitsDataModule(batch_size=100, val_size=np.int64(100), seed=np.int64(3))
+    data = DigitsDataModule(batch_size=np.int64(100), val_size=np.int64(100), seed=np.int64(3))
     stop = AdversarialEarlyStopping(patience=np.int64(3), min_delta=np.float64(0))
     trainer = quiet_trainer(callbacks=[stop, Counts()], limit_train_batches=1)
     trainer.fit(numpys(), datamodule=data)

@@ -166,3 +166,11 @@ def test_each_process_reads_without_room(results: Results) -> None:
     assert second["said"] == []
     for result in (first, second):
         assert result["figures"] == shared[0]["figures"] == shared[1]["figures"]
+
+
+def test_another_batch_size_in_mid_epoch(results: Results) -> None:
+    both = results("continued")
+    images, every = torch.cat([result["images"] for result in both]), both[0]["every"]
+    assert len(images) == len(every) + len(every) % 2  # an odd set is padded by one image
+    assert torch.equal(images.unique(dim=0), every.unique(dim=0))
+    assert all(result["over"] for result in both)

@@ -49,7 +49,9 @@ from adv_lightning.metrics import (
     WrongClassProbability,
 )
 from adv_lightning.models import ShallowRBF
+from tests.data.recorder import Recorder
 from tests.support.helpers import Batches, batches, quiet_trainer, weights
+from tests.support.interrupted import At
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
@@ -345,6 +347,24 @@ def decoded() -> dict[str, Any]:
     }
 
 
+def continued() -> dict[str, Any]:
+    """The images of an epoch of digits: two steps with batches of 100, and the rest with batches of 37."""
+    first, rest, path = Recorder(), Recorder(), Path("continued.ckpt").absolute()
+    half = At(2, lambda trainer: trainer.save_checkpoint(path))
+    trainer(callbacks=[half], limit_val_batches=0).fit(
+        first, datamodule=DigitsDataModule(batch_size=100, val_size=100, seed=3)
+    )
+    data = DigitsDataModule(batch_size=37, val_size=100, seed=3)
+    second = trainer(limit_val_batches=0)
+    second.fit(rest, datamodule=data, ckpt_path=path, weights_only=True)
+    assert data.train_set is not None
+    return {
+        "images": torch.cat([x for *_, x, _ in (*first.seen[:2], *rest.seen)]).flatten(1),
+        "every": data.train_set.images.flatten(1) / 16,
+        "over": second.is_last_batch,
+    }
+
+
 def decoded_without_room() -> dict[str, Any]:
     """The same where no file may be longer than 50 kB."""
     limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -362,7 +382,7 @@ def decoded_without_room() -> dict[str, Any]:
 CASES: list[Callable[[], dict[str, Any]]] = [
     plain, pgd, unused_and_accumulated, batch_norm, dropout, judged, judged_on_51, judged_on_1, metrics, counts,
     hidden_fgsm, hidden_rotation, noise, noise_compared, rubbish, centres, evaluated, broken,
-    decoded, decoded_without_room,
+    decoded, decoded_without_room, continued,
 ]  # fmt: skip
 
 if __name__ == "__main__":
