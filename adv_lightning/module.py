@@ -24,6 +24,7 @@ from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
+from adv_lightning.methods.checkpoint_kinds import check_loop, check_optimizer, check_scheduler
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import (
     BatchCheck,
@@ -147,8 +148,10 @@ class AdversarialModule(LightningModule):
 
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
         self.evaluation = EvaluationStep()
+        self.judged_examples: dict[str, str] = {}  # of the last validation in `fit`; see `EvaluationStep.examples`
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
         self.means = TrainingMeans()
+        self._to_check: dict[str, Any] = {}
         self._seeding = BatchSeeding()
         self._asked: set[str] = set()
         self._save_description(method, val_attack)
@@ -254,6 +257,8 @@ class AdversarialModule(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the rates."""
         self._log_rates("val")
+        if self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking:
+            self.judged_examples = self.evaluation.examples()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
         """Count mistakes, clean and under attack; return `logits` and `adv_logits`.
@@ -322,11 +327,26 @@ class AdversarialModule(LightningModule):
         """Refuse a newer format; take over the description of a module that the command line built."""
         checkpoint_format.upgrade(checkpoint, loss=str(self.loss_fn))
         if (trainer := self._attached_trainer()) is not None:
+            if trainer.state.fn is not None:
+                loop = f"{trainer.state.fn.value}_loop"
+                if loop in (loops := checkpoint.get("loops") or {}):
+                    check_loop(loops[loop], getattr(trainer, loop).state_dict(), loop, trainer.ckpt_path)
+                self._to_check = {key: checkpoint.get(key) or [] for key in ("optimizer_states", "lr_schedulers")}
             means = checkpoint.get(checkpoint_format.MEANS, {})
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
         if isinstance(stored.get("backbone"), dict) and "backbone" not in self.hparams:
             self.save_hyperparameters(moved(dict(stored)))
+
+    def on_fit_start(self) -> None:
+        """Check what the optimizers are about to restore."""
+        found, self._to_check = self._to_check, {}
+        optimizers = zip(found.get("optimizer_states", ()), self.trainer.optimizers, strict=False)
+        schedulers = zip(found.get("lr_schedulers", ()), self.trainer.lr_scheduler_configs, strict=False)
+        for state, optimizer in optimizers:
+            check_optimizer(state, optimizer, self.trainer.ckpt_path)
+        for state, config in schedulers:
+            check_scheduler(state, config.scheduler, self.trainer.ckpt_path)
 
     # What the method may ask
 

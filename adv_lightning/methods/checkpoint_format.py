@@ -17,6 +17,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import build
+from adv_lightning.methods.checkpoint_kinds import check_checkpoint
 from adv_lightning.methods.moved_paths import has_moved, moved
 
 T = TypeVar("T")
@@ -41,7 +42,7 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a checkpoint, was cut short, or holds more than data.
+        ValueError: the file is not a checkpoint, was cut short, holds more than data, or is damaged.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
@@ -54,6 +55,7 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read safely as a checkpoint: {type(error).__name__}: {reason}") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of a Lightning run: it has no state_dict")
+    check_checkpoint(checkpoint, path)
     return checkpoint
 
 

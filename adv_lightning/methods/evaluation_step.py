@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from adv_lightning.data.sample_limit import within_limit
 from adv_lightning.losses import Loss
 from adv_lightning.methods.input_checks import BatchCheck
 from adv_lightning.metrics.epoch_metrics import EpochMetrics
+from adv_lightning.metrics.judged_examples import JudgedExamples
 
 
 class Judged(Protocol):
@@ -38,6 +40,7 @@ class EvaluationStep(nn.Module):
         super().__init__()
         self.metrics = EpochMetrics()
         self._seen = 0
+        self._judged = nn.ModuleDict({"clean": JudgedExamples(), "attacked": JudgedExamples()})
 
     def forward(
         self,
@@ -75,6 +78,8 @@ class EvaluationStep(nn.Module):
         if first:
             self._seen = 0
             self.metrics.reset()
+            for examples in self._judged.values():
+                examples.reset()
         n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
         self._seen += len(x)
         with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
@@ -87,10 +92,21 @@ class EvaluationStep(nn.Module):
                     logits = torch.cat([logits, model(x[n:])])
         loss = model.loss(logits, y)
         self.metrics.add(model.loss_fn.predict(logits), y, loss)
+        self._judged["clean"].update(x, y)
         if attack is not None:
             probabilities = model.loss_fn.probabilities(adv_logits)
             self.metrics.add_attacked(model.loss_fn.predict(adv_logits), probabilities, y[:n])
+            self._judged["attacked"].update(x[:n], y[:n])
         return {"logits": logits, "adv_logits": adv_logits}
+
+    def examples(self) -> dict[str, str]:
+        """Return the fingerprints of the examples since the first batch: all of them, and the attacked ones.
+
+        Every process must ask. A text is "" where there were none; see `JudgedExamples`.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The ``compute`` method of metric JudgedExamples")  # none in this process
+            return {name: examples.compute() for name, examples in self._judged.items()}
 
 
 def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:
