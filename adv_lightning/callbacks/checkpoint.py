@@ -1,4 +1,7 @@
-"""Best and last checkpoints."""
+"""Best and last checkpoints.
+
+Length: one callback of Lightning's, with what it must do differently in each of its hooks.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,8 @@ from torch import Tensor
 
 from adv_lightning.callbacks.monitor_key import ADV_ERROR, available_monitor, check_start_epoch, judged_on
 from adv_lightning.callbacks.monitor_watch import MonitorWatch
-from adv_lightning.callbacks.stored_paths import found_again, is_inside, is_same
-from adv_lightning.methods.checkpoint_kinds import SCORE, TEXT, check_kinds, mapping, optional
-
-_STATE = {
-    "best_k_models": optional(mapping(SCORE)),
-    "best_model_path": optional(TEXT),
-    "last_model_path": optional(TEXT),
-    "best_model_score": optional(SCORE),
-    "current_score": optional(SCORE),
-    "judged_on": optional(TEXT),
-    "judged_examples": optional(TEXT),
-}
+from adv_lightning.callbacks.stored_paths import BEST, found_again, is_inside, is_same, stored_paths, with_paths
+from adv_lightning.methods.checkpoint_kinds import check_kinds
 
 
 class AdversarialCheckpoint(ModelCheckpoint):
@@ -100,6 +93,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._handler: Any = None
         self._judged_on = ""
         self._watch = MonitorWatch()
+        self._numbers_names = self._enable_version_counter
         self._measured_only = False
         self._file: str | Path | None = None
         self._agreed: Callable[[Any], Any] = _own
@@ -145,7 +139,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._epoch_over = True
         if self._watch.is_fresh(self.monitor, pl_module, self.start_epoch):
             super().on_train_epoch_end(trainer, pl_module)
-            self._watch.take()
+        self._watch.take()
         if trainer.is_last_batch:  # else a resumed run would skip the rest of the epoch
             self._save_last(trainer)
 
@@ -188,37 +182,22 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._file, self._agreed = trainer.ckpt_path, trainer.strategy.broadcast
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        check_kinds(state_dict, _STATE, f"the state of {type(self).__name__}", self._file)
+        check_kinds(state_dict, BEST, f"the state of {type(self).__name__}", self._file)
         # Lightning drops the best score if a run is resumed in another folder, or if its folder was moved.
-        scores = state_dict.get("best_k_models") or {}
-        best, last = state_dict.get("best_model_path") or "", state_dict.get("last_model_path") or ""
         folders = (self.dirpath, self._file and Path(self._file).parent)
         # The processes must agree, and may not see the same files.
-        now: dict[str, str] = self._agreed({path: found_again(path, folders) for path in (*scores, best, last)})
+        now = self._agreed({path: found_again(path, folders) for path in stored_paths(state_dict)})
         self._agreed = _own
-        kept = {now[path]: score for path, score in scores.items() if now[path]}
-        ranked = sorted(kept, key=lambda path: float(kept[path]), reverse=self.mode == "max")
-        kept = {path: score for path, score in kept.items() if self.save_top_k < 0 or path in ranked[: self.save_top_k]}
-        full = kept and len(kept) == (len(kept) if self.save_top_k < 0 else self.save_top_k)
-        kth = (max if self.mode == "min" else min)(kept, key=lambda path: float(kept[path])) if full else ""
-        super().load_state_dict(
-            {
-                "dirpath": self.dirpath,
-                "best_k_models": kept,
-                "best_model_path": ranked[0] if ranked else now[best],
-                "best_model_score": kept[ranked[0]] if kept else state_dict.get("best_model_score"),
-                "kth_best_model_path": kth,
-                "kth_value": kept[kth] if kth else self.kth_value,
-                "last_model_path": now[last],
-            }
-        )
+        state = with_paths(state_dict, now, smallest=self.mode == "min", kept=self.save_top_k)
+        super().load_state_dict({"kth_value": self.kth_value, **state, "dirpath": self.dirpath})
         self.current_score = state_dict.get("current_score")  # Lightning saves it, but does not restore it
         self._watch.resume(state_dict.get("judged_examples"))
-        if best and not now[best]:
+        before, last = state_dict.get("judged_on") or self._judged_on, state["last_model_path"]
+        if (best := state_dict.get("best_model_path")) and not now[best]:
             self._forget(f"{best}, which is not there")
-        elif (before := state_dict.get("judged_on") or self._judged_on) != self._judged_on:
+        elif before != self._judged_on:
             self._forget(f"which was judged on {before}")
-        elif now[last] and is_same(Path(now[last]).parent, self.dirpath):
+        elif last and is_same(Path(last).parent, self.dirpath):
             # The files in the folder belong to this run, so files of the same name are replaced.
             self._enable_version_counter = False
 
@@ -237,6 +216,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
     def _forget(self, which: str) -> None:
         rank_zero_info(f"Forgetting the former best checkpoint, {which}.")
         self._reset_best()
+        self._enable_version_counter = self._numbers_names  # the former file stays
 
     def _reset_best(self) -> None:
         self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""

@@ -112,7 +112,7 @@ class AdversarialEarlyStopping(EarlyStopping):
             before = self.best_score.clone()
             super().on_train_epoch_end(trainer, pl_module)
             self._update_best(trainer, before)
-            self._watch.take()
+        self._watch.take()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._watch.start_validation(trainer, self.monitor)
@@ -127,8 +127,10 @@ class AdversarialEarlyStopping(EarlyStopping):
         before = self.best_score.clone()
         super().on_validation_end(trainer, pl_module)
         self._update_best(trainer, before)
-        if not self._check_on_train_epoch_end:
-            self._watch.take()
+
+    def _run_early_stopping_check(self, trainer: Trainer) -> None:
+        super()._run_early_stopping_check(trainer)
+        self._watch.take()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why training stopped, if it stopped early, and which epoch was best."""

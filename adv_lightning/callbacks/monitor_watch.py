@@ -24,8 +24,7 @@ class MonitorWatch:
     def __init__(self) -> None:
         self.examples: str | None = None
         self._before: Any = None
-        self._fresh = False
-        self._validated = False
+        self._ran = self._fresh = self._validated = False
         self._resumed = False
 
     def resume(self, examples: str | None) -> None:
@@ -39,7 +38,8 @@ class MonitorWatch:
 
     def end_validation(self, trainer: Trainer, monitor: str | None) -> None:
         """Find out whether the validation measured the metric: Lightning makes a new tensor then."""
-        if not trainer.sanity_checking and trainer.callback_metrics.get(monitor or "") is not self._before:
+        self._ran = not trainer.sanity_checking
+        if self._ran and trainer.callback_metrics.get(monitor or "") is not self._before:
             self._fresh = self._validated = True
 
     def is_stale(self, trainer: Trainer, monitor: str | None) -> bool:
@@ -58,11 +58,11 @@ class MonitorWatch:
         if not (monitor or "").startswith("val/"):
             return True
         attacked = not (monitor or "").startswith("val/adv") or getattr(pl_module, "judged_under_attack", True)
-        return attacked and has_validation(pl_module.trainer)
+        return attacked and self._ran and has_validation(pl_module.trainer)
 
     def take(self) -> None:
-        """Note that the figure was used: it is stale until it is measured again."""
-        self._fresh = False
+        """Note that the figure was used, or its epoch is over: it is stale until it is measured again."""
+        self._ran = self._fresh = False
 
     def judges_others(self, monitor: str | None, pl_module: LightningModule) -> bool:
         """Whether the first figure after a resume is of other examples than those before. Call it for fresh figures."""

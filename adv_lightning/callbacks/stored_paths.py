@@ -1,10 +1,24 @@
-"""Paths that a checkpoint holds: data from a file, which may name anything."""
+"""The checkpoints that another one names: data from a file, which may name anything."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from adv_lightning.methods.checkpoint_kinds import SCORE, TEXT, mapping, optional
+
+BEST = {
+    "best_k_models": optional(mapping(SCORE)),
+    "best_model_path": optional(TEXT),
+    "last_model_path": optional(TEXT),
+    "best_model_score": optional(SCORE),
+    "current_score": optional(SCORE),
+    "judged_on": optional(TEXT),
+    "judged_examples": optional(TEXT),
+}
+"""What is read of the state of Lightning's ModelCheckpoint, and of this package's."""
 
 
 def is_inside(path: str | Path, folder: str | Path | None) -> bool:
@@ -41,6 +55,42 @@ def found_again(path: str, folders: Iterable[str | Path | None]) -> str:
         return path
     here = [os.path.join(folder, os.path.basename(path)) for folder in known if os.path.basename(path)]
     return next(filter(_is_file, here), "")
+
+
+def stored_paths(state: Mapping[str, Any]) -> list[str]:
+    """Return the paths in the state of a ModelCheckpoint."""
+    named = [state.get(key) or "" for key in ("best_model_path", "last_model_path")]
+    return [*(state.get("best_k_models") or {}), *named]
+
+
+def with_paths(state: Mapping[str, Any], now: Mapping[str, str], *, smallest: bool, kept: int) -> dict[str, Any]:
+    """Return the state of a ModelCheckpoint with the paths of today.
+
+    Which is the best and which the worst follows from the scores, whatever the state says of that.
+
+    Args:
+        state: Of the kinds in `BEST`.
+        now: Where each path leads today; "" for a checkpoint that is gone.
+        smallest: Whether the smallest score is the best.
+        kept: As `save_top_k`: how many are kept. -1: all.
+    """
+    scores = {now[path]: score for path, score in (state.get("best_k_models") or {}).items() if now[path]}
+    ranked = sorted(scores, key=lambda path: float(scores[path]), reverse=not smallest)
+    best = ranked if kept < 0 else ranked[:kept]
+    models = {path: score for path, score in scores.items() if path in best}
+    found = {
+        "best_k_models": models,
+        "best_model_path": ranked[0] if ranked else now[state.get("best_model_path") or ""],
+        "best_model_score": scores[ranked[0]] if ranked else state.get("best_model_score"),
+        "last_model_path": now[state.get("last_model_path") or ""],
+        "kth_best_model_path": "",
+    }
+    if not models or len(models) < kept:
+        return found
+    worst = (max if smallest else min)(
+        models, key=lambda path: float(models[path])
+    )  # of equals the first, as Lightning
+    return {**found, "kth_best_model_path": worst, "kth_value": models[worst]}
 
 
 def is_same(path: str | Path, other: str | Path | None) -> bool:

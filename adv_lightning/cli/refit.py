@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from adv_lightning.callbacks.stored_paths import found_again
 from adv_lightning.cli.adversarial_cli import AdversarialCLI
 from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.checkpoint_kinds import COUNT, TEXT, Kind, check_kinds
 from adv_lightning.methods.moved_paths import moved
 
 _EPILOG = """\
@@ -53,7 +55,9 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
         config = moved(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _refusal(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(config, dict):
+    if not isinstance(config, dict) or not all(
+        isinstance(config.get(k) or {}, dict) for k in ("data", "model", "trainer")
+    ):
         raise _refusal(f"{path} is not the configuration of a run, which maps names to settings")
     _check_data(path, config, further)
     _check_monitors(path, config, further)
@@ -92,7 +96,7 @@ def best_epoch(run: Path) -> int:
         newest = _read(last)
         for state in _callback_states(newest):
             if state.get("best_epoch") is not None:
-                return int(state["best_epoch"])
+                return int(_checked(last, state, "best_epoch", COUNT))
     elif kept:
         # The newest checkpoint knows of all earlier ones.
         newest = max((_read(path) for path in kept), key=lambda checkpoint: checkpoint["global_step"])
@@ -100,7 +104,8 @@ def best_epoch(run: Path) -> int:
         newest = {}
     for state in _callback_states(newest):
         if state.get("monitor") is not None and state.get("best_model_path"):
-            return int(_read(_moved(Path(state["best_model_path"]), folder))["epoch"])
+            path = Path(_checked(last if last.is_file() else folder, state, "best_model_path", TEXT))
+            return int(_read(_moved(path, folder))["epoch"])
     # Checkpoints of weights alone hold no state of callbacks.
     if len(kept) == 1 and "callbacks" not in newest:
         return int(_read(kept[0])["epoch"])
@@ -111,15 +116,25 @@ def best_epoch(run: Path) -> int:
 
 
 def _callback_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    return [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+    return [state for state in (checkpoint.get("callbacks") or {}).values() if isinstance(state, dict)]
+
+
+def _checked(path: Path, state: dict[str, Any], name: str, kind: Kind) -> Any:
+    """Return a value of a callback's state in a file."""
+    try:
+        check_kinds(state, {name: kind}, "the state of a callback", path)
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    return state[name]
 
 
 def _moved(path: Path, folder: Path) -> Path:
     """Return where the checkpoint `path` is now: in `folder`, if a file of that name is there."""
     here = folder / path.name
-    if not here.is_file() and not path.is_file():
+    found = str(here) if here.is_file() else found_again(str(path), [folder])
+    if not found:
         raise _refusal(f"the best checkpoint, {path.name}, is missing: it is neither in {folder} nor at {path}")
-    return here if here.is_file() else path
+    return Path(found)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def _read(path: Path) -> dict[str, Any]:
         checkpoint = read_checkpoint(path)
     except ValueError as error:
         raise _refusal(str(error)) from error
-    if not {"epoch", "global_step"} <= checkpoint.keys():
+    if checkpoint.get("epoch") is None or checkpoint.get("global_step") is None:
         raise _refusal(f"{path} is not a checkpoint of a Lightning run: it has no epoch")
     return checkpoint
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from argparse import ArgumentParser
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,16 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     return read_checkpoint(path)
+
+
+@contextmanager
+def named_in_errors(path: Path, parser: ArgumentParser) -> Iterator[None]:
+    """Let a parser name the checkpoint whose class paths lead to no class, or to a module that cannot be imported."""
+    try:
+        yield
+    except Exception as error:  # a module may raise anything
+        reason = " ".join(str(error).split())
+        parser.error(f"--ckpt_path={path} names a class that cannot be found: {type(error).__name__}: {reason}")
 
 
 def value_of(words: Sequence[str], key: str) -> Any:

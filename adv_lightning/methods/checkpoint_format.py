@@ -173,6 +173,8 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
     """
     stored = moved(checkpoint.get(key, {}))
     arguments = {name: value for name, value in stored.items() if not name.startswith("_")}
+    if key == DATA:
+        arguments.pop("download", None)  # a file must not make a command write where it says
     return {"class_path": stored["_class_path"], "init_args": arguments} if "_class_path" in stored else None
 
 

@@ -1,8 +1,12 @@
-"""The kinds of value in a checkpoint: a damaged one is refused by name before training starts."""
+"""The kinds of value in a checkpoint: a damaged one is refused by name before training starts.
+
+Length: a checkpoint has many parts, and each is looked at in its own way.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +48,7 @@ def _is_score(value: Any) -> bool:
 
 def _is_real(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
-    return number or (isinstance(value, Tensor) and value.numel() == 1)
+    return number or _is_score(value)
 
 
 def _is_means(value: Any) -> bool:
@@ -67,7 +71,12 @@ _ANY = Kind("anything", lambda value: True)
 MAPPING = Kind("a mapping", lambda value: isinstance(value, dict))
 FLAG = Kind("true or false", lambda value: isinstance(value, bool))
 _REAL = Kind("a number", _is_real)
-_LIKE: tuple[tuple[Any, Kind], ...] = ((bool, FLAG), ((int, float, Tensor), _REAL), (str, TEXT))
+_PLAIN = Kind("a number, a string or nothing", lambda value: value is None or isinstance(value, str | int | float))
+_VERSION = re.compile(r"\d+(\.\d+)*((a|b|rc|\.dev|\.post)\d+)*(\+\w+(\.\w+)*)?$")
+_STAGES = ("ready", "started", "processed", "completed")
+_PLAIN_OPTIMIZERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad)
+"""Those that keep nothing but numbers, and tensors of the parameters' shapes."""
+_LIKE: tuple[tuple[Any, Kind], ...] = ((bool, FLAG), ((int, float, Tensor), _REAL), (str, TEXT), (type(None), _PLAIN))
 """The kind of a value that stands where another one of a type does."""
 
 
@@ -91,17 +100,18 @@ def sequence(kind: Kind) -> Kind:
 
 _PARTS = {
     "state_dict": MAPPING,
-    "epoch": optional(COUNT),
-    "global_step": optional(COUNT),
-    "loops": optional(mapping(MAPPING)),
-    "callbacks": optional(mapping(_ANY)),
-    "optimizer_states": optional(sequence(MAPPING)),
-    "lr_schedulers": optional(sequence(MAPPING)),
-    "hyper_parameters": optional(mapping(_ANY)),
-    "datamodule_hyper_parameters": optional(mapping(_ANY)),
-    "adv_lightning_format": optional(COUNT),
+    "pytorch-lightning_version": Kind("a version", lambda v: isinstance(v, str) and bool(_VERSION.match(v))),
+    "epoch": COUNT,
+    "global_step": COUNT,
+    "loops": mapping(MAPPING),
+    "callbacks": mapping(Kind("states", lambda value: not isinstance(value, Tensor))),
+    "optimizer_states": sequence(MAPPING),
+    "lr_schedulers": sequence(MAPPING),
+    "hyper_parameters": mapping(_ANY),
+    "datamodule_hyper_parameters": mapping(_ANY),
+    "adv_lightning_format": COUNT,
     "adv_lightning_seed": optional(COUNT),
-    "adv_lightning_means": optional(mapping(Kind("means", _is_means))),
+    "adv_lightning_means": mapping(Kind("means", _is_means)),
 }
 
 
@@ -135,7 +145,7 @@ def check_checkpoint(checkpoint: Mapping[str, Any], file: Any) -> None:
     Raises:
         ValueError: a part is of another kind.
     """
-    check_kinds(checkpoint, _PARTS, "the checkpoint", file)
+    check_kinds(checkpoint, {k: v for k, v in _PARTS.items() if k in checkpoint}, "the checkpoint", file)
     # A module may store what it likes under a name of this end.
     weights = {k: v for k, v in checkpoint["state_dict"].items() if not str(k).endswith("_extra_state")}
     check_kinds({"state_dict": weights}, {"state_dict": mapping(TENSOR)}, "the checkpoint", file)
@@ -153,7 +163,10 @@ def check_loop(found: Mapping[str, Any], counters: Mapping[str, Any], place: str
     Raises:
         ValueError: a counter is not one, or the position of a loader of this package is not one.
     """
-    _check_like(found, counters, place, file, exact=True)
+    for name in counters.keys() & found.keys():  # others are of another version of Lightning
+        check_kinds(found, {name: MAPPING}, place, file)
+        known = {k: v for k, v in counters[name].items() if "progress" in name or k in found[name]}
+        _check_counters(found[name], known, f"{place}.{name}", file)
     kept = found.get("state_dict", {})
     check_kinds(kept, {"combined_loader": optional(Kind("a list", lambda value: isinstance(value, list)))}, place, file)
     for position in kept.get("combined_loader") or ():
@@ -165,22 +178,39 @@ def check_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer, 
     """Check the state of an optimizer against the optimizer that is to continue with it.
 
     Raises:
-        ValueError: a setting is of another kind, or a value does not fit its parameter. Numbers of groups and of
-            parameters are left to torch, which names them.
+        ValueError: a setting is of another kind, or a value does not fit its parameter.
     """
-    like, place = optimizer.state_dict(), f"the state of {type(optimizer).__name__}"
-    for group, now in zip(found["param_groups"], like["param_groups"], strict=False):
-        _check_like(group, {k: v for k, v in now.items() if k != "params"}, place, file)
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for number, held in found["state"].items():
-        check_kinds(held, {}, place, file)
-        if not isinstance(number, int) or not 0 <= number < len(parameters):
+    place, groups = f"the state of {type(optimizer).__name__}", optimizer.state_dict()["param_groups"]
+    if len(found["param_groups"]) != len(groups):
+        kind = Kind(f"{len(groups)} groups", bool)
+        raise _damaged(file, f"'param_groups' in {place}", found["param_groups"], kind)
+    for group, now, like in zip(found["param_groups"], optimizer.param_groups, groups, strict=True):
+        numbers = group.get("params")
+        if not sequence(COUNT).fits(numbers) or len(set(numbers)) < len(numbers):
+            raise _damaged(file, f"'params' in {place}", numbers, Kind("a list of different numbers", bool))
+        _check_like(group, {k: v for k, v in like.items() if k != "params"}, place, file)
+        if type(optimizer) not in _PLAIN_OPTIMIZERS:
             continue
-        for name, value in held.items():
-            # Some keep sums over rows or columns, or for all parameters at once under the first one.
-            fits = len(held) == 0 or not isinstance(value, Tensor) or value.numel() <= parameters[number].numel()
-            if isinstance(value, str) or not (fits or number == 0):
-                raise _damaged(file, f"{name!r} of parameter {number} in {place}", value, TENSOR)
+        expected: dict[str, str] | None = None
+        for number, parameter in zip(numbers, now["params"], strict=False):
+            held = found["state"].get(number, {})
+            check_kinds(held, {}, place, file)
+            kinds = {name: _form(value, parameter) for name, value in held.items()}
+            expected = expected or kinds
+            if _is_real(held.get("step")) and held["step"] < 0:
+                raise _damaged(file, f"'step' of parameter {number} in {place}", held["step"], COUNT)
+            if held and (kinds != expected or "" in kinds.values()):
+                needed = Kind(f"{expected} as for the others", bool)
+                raise _damaged(file, f"parameter {number} in {place}", kinds, needed)
+    for number, held in found["state"].items():
+        check_kinds(held, {}, f"parameter {number} in {place}", file)
+
+
+def _form(value: Any, parameter: Tensor) -> str:
+    """Return whether a value that an optimizer keeps is one number or of the parameter's shape; "" if neither."""
+    if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() > 0:
+        return "a tensor of its shape"
+    return "a number" if _is_real(value) else "nothing" if value is None else ""
 
 
 def check_scheduler(found: Mapping[str, Any], scheduler: Any, file: Any) -> None:
@@ -192,26 +222,34 @@ def check_scheduler(found: Mapping[str, Any], scheduler: Any, file: Any) -> None
     _check_like(found, scheduler.state_dict(), f"the state of {type(scheduler).__name__}", file)
 
 
-def _check_like(found: Any, like: Any, place: str, file: Any, exact: bool = False) -> None:
-    """Check that values are of the kinds of others. What only one of them has is left to who reads it.
-
-    With `exact`, whole numbers are counts, and both totals and current values must be there: Lightning asks for them.
-    """
+def _check_like(found: Any, like: Any, place: str, file: Any) -> None:
+    """Check that values are of the kinds of others. What only one of them has is left to who reads it."""
     if isinstance(like, Mapping):
-        needed = {name for name in ("total", "current") if name in like} if exact else set()
-        check_kinds(found, dict.fromkeys(needed, MAPPING), place, file)
+        check_kinds(found, {}, place, file)
         for name in like.keys() & found.keys():
-            _check_like(found[name], like[name], f"{place}.{name}", file, exact)
+            _check_like(found[name], like[name], f"{place}.{name}", file)
     elif isinstance(like, list | tuple):
-        if not isinstance(found, list | tuple):
-            raise _damaged(file, place, found, Kind("a list", lambda value: True))
+        if not isinstance(found, list | tuple) or (isinstance(like, tuple) and len(found) != len(like)):
+            raise _damaged(file, place, found, Kind(f"{len(like)} values", bool))
         for each, now in zip(found, like, strict=False):
-            _check_like(each, now, place, file, exact)
+            _check_like(each, now, place, file)
     else:
         kind = next((kind for types, kind in _LIKE if isinstance(like, types)), None)
-        kind = COUNT if exact and kind is _REAL else kind
         if kind is not None and not kind.fits(found):
             raise _damaged(file, place, found, kind)
+
+
+def _check_counters(found: Any, like: Mapping[str, Any], place: str, file: Any) -> None:
+    """Check that counters are counts, that none is missing, and that no stage has begun less often than the next."""
+    kinds = {dict: MAPPING, bool: FLAG, int: COUNT}
+    check_kinds(found, {name: kinds[type(value)] for name, value in like.items() if type(value) in kinds}, place, file)
+    for name, value in like.items():
+        if isinstance(value, dict):
+            _check_counters(found[name], value, f"{place}.{name}", file)
+    stages = [found[name] for name in _STAGES if name in like]
+    at_most_one = not place.endswith("epoch_progress.current") or stages[0] - stages[-1] <= 1
+    if place.endswith(".current") and not (stages == sorted(stages, reverse=True) and at_most_one):
+        raise _damaged(file, place, dict(found), Kind(f"falling numbers of {_STAGES}", bool))
 
 
 def _damaged(file: Any, place: str, value: Any, kind: Kind) -> ValueError:

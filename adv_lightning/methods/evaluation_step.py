@@ -40,7 +40,8 @@ class EvaluationStep(nn.Module):
         super().__init__()
         self.metrics = EpochMetrics()
         self._seen = 0
-        self._judged = nn.ModuleDict({"clean": JudgedExamples(), "attacked": JudgedExamples()})
+        self._clean_examples = JudgedExamples()
+        self._attacked_examples = JudgedExamples()
 
     def forward(
         self,
@@ -78,8 +79,8 @@ class EvaluationStep(nn.Module):
         if first:
             self._seen = 0
             self.metrics.reset()
-            for examples in self._judged.values():
-                examples.reset()
+            self._clean_examples.reset()
+            self._attacked_examples.reset()
         n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
         self._seen += len(x)
         with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
@@ -92,11 +93,11 @@ class EvaluationStep(nn.Module):
                     logits = torch.cat([logits, model(x[n:])])
         loss = model.loss(logits, y)
         self.metrics.add(model.loss_fn.predict(logits), y, loss)
-        self._judged["clean"].update(x, y)
+        self._clean_examples.update(x, y)
         if attack is not None:
             probabilities = model.loss_fn.probabilities(adv_logits)
             self.metrics.add_attacked(model.loss_fn.predict(adv_logits), probabilities, y[:n])
-            self._judged["attacked"].update(x[:n], y[:n])
+            self._attacked_examples.update(x[:n], y[:n])
         return {"logits": logits, "adv_logits": adv_logits}
 
     def examples(self) -> dict[str, str]:
@@ -106,7 +107,7 @@ class EvaluationStep(nn.Module):
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The ``compute`` method of metric JudgedExamples")  # none in this process
-            return {name: examples.compute() for name, examples in self._judged.items()}
+            return {"clean": self._clean_examples.compute(), "attacked": self._attacked_examples.compute()}
 
 
 def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,8 @@ class JudgedExamples(Metric):
 
     def compute(self) -> str:
         """Return the number of examples and the sum, as one text; "" if there were none."""
-        return f"{self.number.item()}:{self.total.item() & _MASK:016x}" if self.number.item() else ""
+        number, total = int(self.number), int(self.total)
+        return f"{number}:{total & _MASK:016x}" if number else ""
 
 
 def _odd(i: int) -> int:
