@@ -55,9 +55,7 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
         config = moved(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _refusal(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(config, dict) or not all(
-        isinstance(config.get(k) or {}, dict) for k in ("data", "model", "trainer")
-    ):
+    if not _is_config(config):
         raise _refusal(f"{path} is not the configuration of a run, which maps names to settings")
     _check_data(path, config, further)
     _check_monitors(path, config, further)
@@ -81,6 +79,20 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
         "--callbacks.checkpoint.save_last=true",
         *further,
     ]
+
+
+def _is_config(config: Any) -> bool:
+    """Whether what is read of a configuration is of the right kinds: mappings, with strings for class paths."""
+    if not isinstance(config, dict):
+        return False
+    parts = [config.get(name) or {} for name in ("data", "model", "trainer")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    nested = [part.get("init_args") or {} for part in parts[:2]]
+    if not all(isinstance(arguments, dict) for arguments in nested):
+        return False
+    roots = [arguments.get("root") for arguments in nested] + [parts[0].get("class_path")]
+    return all(text is None or isinstance(text, str) for text in roots)
 
 
 def best_epoch(run: Path) -> int:
@@ -152,7 +164,7 @@ def _check_data(path: Path, config: dict[str, Any], further: Sequence[str]) -> N
     if any(word.startswith(("--data=", "--data.class_path")) or word == "--data" for word in further):
         return
     data = config.get("data") or {}
-    kind, arguments = data.get("class_path", "null"), data.get("init_args") or {}
+    kind, arguments = data.get("class_path") or "null", data.get("init_args") or {}
     if not kind.startswith("adv_lightning.data.") and "val_size" not in arguments:
         raise _refusal(
             f"{path}: data is {kind}, which has no argument val_size, so refit cannot use its validation examples for "
@@ -183,11 +195,12 @@ def _check_monitors(path: Path, config: dict[str, Any], further: Sequence[str]) 
     ]
     for key, other, watcher in watchers:
         names = (f"--{key}", f"--{key.replace('model.', 'model.init_args.')}")
-        arguments = (watcher.get("init_args") or {}) if isinstance(watcher, dict) else {}
+        arguments = watcher.get("init_args") if isinstance(watcher, dict) else None
+        arguments = arguments if isinstance(arguments, dict) else {}
         if not str(arguments.get("monitor")).startswith("val") or any(word.startswith(names) for word in further):
             continue
         raise _refusal(
-            f"{path}: {key} has {watcher['class_path']}, which monitors {arguments['monitor']}, but refit has no "
+            f"{path}: {key} has {watcher.get('class_path')}, which monitors {arguments['monitor']}, but refit has no "
             f"validation. Give {other}, with --{key}, or run fit"
         )
 
