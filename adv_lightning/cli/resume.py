@@ -13,7 +13,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from adv_lightning.cli.runs import CONFIG, LOCK, LOGS
-from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.checkpoint_format import DATA, MODEL, read_checkpoint
+from adv_lightning.methods.stored_classes import check_classes
 
 _KNOWN_LOGGERS = ("CSVLogger", "TensorBoardLogger")
 """Loggers that make folders as the default one does."""
@@ -76,7 +77,7 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
     """Return what the checkpoint at a path holds.
 
     Raises:
-        ValueError: there is no such file, or it is not a checkpoint.
+        ValueError: there is no such file, it is not a checkpoint, or it names a class that is not built from a file.
     """
     if path.is_dir():
         inside = next(iter(sorted(path.rglob("*.ckpt"))), None)
@@ -84,7 +85,9 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is a folder. Give a checkpoint{hint}")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    return read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    check_classes([checkpoint.get(MODEL), checkpoint.get(DATA)], path)
+    return checkpoint
 
 
 @contextmanager

@@ -42,6 +42,8 @@ def load_module(path: str | Path) -> AdversarialModule:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, ValueError) and reason.startswith(str(path)):
+            raise
         raise ValueError(f"{path}: its module cannot be built again: {type(error).__name__}: {reason}") from error
     finally:
         torch.set_default_dtype(dtype)

@@ -19,6 +19,7 @@ from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.description import build
 from adv_lightning.methods.checkpoint_kinds import check_checkpoint
 from adv_lightning.methods.moved_paths import has_moved, moved
+from adv_lightning.methods.stored_classes import check_classes
 
 T = TypeVar("T")
 
@@ -131,12 +132,12 @@ def moved_arguments(path: Any) -> dict[str, Any]:
         path: A file on this machine; of anything else nothing is returned.
 
     Raises:
-        ValueError: the file is not a checkpoint, or was cut short.
+        ValueError: the file is not a checkpoint, was cut short, or names a class that is not built from a file.
     """
     if not isinstance(path, str | Path) or not Path(path).is_file():
         return {}
-    stored = read_checkpoint(path).get(MODEL)
-    stored = stored if isinstance(stored, dict) else {}
+    stored = read_checkpoint(path).get(MODEL, {})
+    check_classes(stored, path)
     return {name: moved(value) for name, value in stored.items() if has_moved(value)}
 
 
