@@ -28,6 +28,7 @@ from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format, stored_arguments
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
+from adv_lightning.methods.checkpoint_kinds import check_loop, check_optimizer, check_scheduler
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import (
     BatchCheck,
@@ -153,8 +154,10 @@ class AdversarialModule(LightningModule, KeepsArguments):
 
         self.terms: list[Callable[[Tensor], Tensor]] = []  # x -> what is added to the objective, beside `penalty`
         self.evaluation = EvaluationStep()
+        self.judged_examples: dict[str, str] = {}  # of the last validation in `fit`; see `EvaluationStep.examples`
         self.newest: tuple[Tensor | None, ...] = ()  # total, clean and adversarial loss of the last batch, detached
         self.means = TrainingMeans()
+        self._to_check: dict[str, Any] = {}
         self.seeding = BatchSeeding()
         self._asked: set[str] = set()
         self._classes: list[str] | None = getattr(backbone, "class_names", None)
@@ -278,6 +281,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self._log_rates("val")
         if not self.trainer.sanity_checking:
             self.evaluation.warn_of_shares()
+            if self.trainer.state.fn == TrainerFn.FITTING:
+                self.judged_examples = self.evaluation.examples()
 
     def test_step(self, batch: Any, batch_idx: int, dataloader_idx: int | None = None) -> dict[str, Tensor]:
         """Count mistakes, clean and under attack; return `logits` and `adv_logits`.
@@ -375,6 +380,11 @@ class AdversarialModule(LightningModule, KeepsArguments):
         checkpoint_format.upgrade(checkpoint, loss=str(self.loss_fn))
         self._classes, self._learned_from = checkpoint.get(checkpoint_format.CLASSES, self._classes), None
         if (trainer := self._attached_trainer()) is not None:
+            if trainer.state.fn is not None:
+                loop = f"{trainer.state.fn.value}_loop"
+                if loop in (loops := checkpoint.get("loops") or {}):
+                    check_loop(loops[loop], getattr(trainer, loop).state_dict(), loop, trainer.ckpt_path)
+                self._to_check = {key: checkpoint.get(key) or [] for key in ("optimizer_states", "lr_schedulers")}
             means = checkpoint.get(checkpoint_format.MEANS, {})
             self.means.load_state_dict(means, self.global_rank, trainer.world_size)
         stored = checkpoint.get(checkpoint_format.MODEL, {})
@@ -416,6 +426,16 @@ class AdversarialModule(LightningModule, KeepsArguments):
             if self.trainer.ckpt_path is not None:
                 self.check_classes(loaders)
             self._classes = class_names(loaders, _datamodule(self.trainer)) or self._classes
+
+    def on_fit_start(self) -> None:
+        """Check what the optimizers are about to restore."""
+        found, self._to_check = self._to_check, {}
+        optimizers = zip(found.get("optimizer_states", ()), self.trainer.optimizers, strict=False)
+        schedulers = zip(found.get("lr_schedulers", ()), self.trainer.lr_scheduler_configs, strict=False)
+        for state, optimizer in optimizers:
+            check_optimizer(state, optimizer, self.trainer.ckpt_path)
+        for state, config in schedulers:
+            check_scheduler(state, config.scheduler, self.trainer.ckpt_path)
 
     # What the method may ask
 

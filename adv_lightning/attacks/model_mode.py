@@ -124,7 +124,7 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 
 class InEvalMode(nn.Module):
-    """A model in eval mode that attacks take for one in training, so that they draw anew in every call.
+    """A model in eval mode that attacks take for one in training if it was, so that they draw anew in every call.
 
     Use it as a context manager: the model has its own modes again afterwards.
 
@@ -135,6 +135,7 @@ class InEvalMode(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.training = model.training
         self.copies_inputs = getattr(model, "copies_inputs", False)
         self._modes = ExitStack()
 

@@ -1,4 +1,7 @@
-"""Best and last checkpoints."""
+"""Best and last checkpoints.
+
+Length: one callback of Lightning's, with what it must do differently in each of its hooks.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +23,10 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
-from adv_lightning.callbacks.monitor_key import ADV_ERROR, available_monitor, check_start_epoch, is_fresh, judged_on
+from adv_lightning.callbacks.monitor_key import ADV_ERROR, available_monitor, check_start_epoch, judged_on
+from adv_lightning.callbacks.monitor_watch import MonitorWatch
+from adv_lightning.callbacks.stored_paths import BEST, found_again, is_inside, is_same, stored_paths, with_paths
+from adv_lightning.methods.checkpoint_kinds import check_kinds
 
 
 class AdversarialCheckpoint(ModelCheckpoint):
@@ -29,7 +36,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
     steps, so kill -9 loses at most that many steps and a validation. With one process it is also written when training
     is interrupted by SIGTERM or Ctrl-C. Ctrl-C lets the batch finish first; a second Ctrl-C stops at once. A run that
     is resumed in another folder keeps the best score and the path of its checkpoint, if it validates on the same images
-    under the same attack.
+    under the same attack. A validation that does not measure the metric is not judged by what an earlier one measured.
+    Whatever a checkpoint that a run continues from says, no file outside this run's folder is removed.
 
     Args:
         monitor: Key of the metric to watch. Null: keep only the last checkpoint.
@@ -43,7 +51,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
         **kwargs: As for Lightning's ModelCheckpoint.
 
     Raises:
-        ValueError: `start_epoch` is negative, `last_every_n_steps` is below 1, or `save_last` is "link".
+        ValueError: `start_epoch` is negative, `last_every_n_steps` is below 1, or `save_last` is "link"; when a run is
+            resumed, the callback's state in the checkpoint is damaged.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -83,6 +92,11 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._interrupted = self._stopping = False
         self._handler: Any = None
         self._judged_on = ""
+        self._watch = MonitorWatch()
+        self._numbers_names = self._enable_version_counter
+        self._measured_only = False
+        self._file: str | Path | None = None
+        self._agreed: Callable[[Any], Any] = _own
         self._epoch_over = False
         self._last_written: tuple[int, bool] | None = None
 
@@ -109,7 +123,9 @@ class AdversarialCheckpoint(ModelCheckpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
+        self._measured_only = True  # Lightning would take what a validation of earlier weights measured
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        self._measured_only = False
         loop, fetcher, every = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher, self.last_every_n_steps
         # max_steps and max_time may end training within an epoch.
         ending = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
@@ -121,19 +137,28 @@ class AdversarialCheckpoint(ModelCheckpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_over = True
-        if is_fresh(self.monitor, pl_module, self.start_epoch):
+        if self._watch.is_fresh(self.monitor, pl_module, self.start_epoch):
             super().on_train_epoch_end(trainer, pl_module)
+        self._watch.take()
         if trainer.is_last_batch:  # else a resumed run would skip the rest of the epoch
             self._save_last(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._watch.start_validation(trainer, self.monitor)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        fresh = is_fresh(self.monitor, pl_module, self.start_epoch)
+        self._watch.end_validation(trainer, self.monitor)
+        fresh = not trainer.sanity_checking and self._watch.is_fresh(self.monitor, pl_module, self.start_epoch)
         if fresh:
+            if self._watch.judges_others(self.monitor, pl_module):
+                self._forget("which was judged on other examples")
             super().on_validation_end(trainer, pl_module)
         if trainer.sanity_checking or trainer.is_last_batch:
             return  # the end of the epoch comes next
         if fresh and self._should_save_on_train_epoch_end(trainer) and not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+        if fresh:
+            self._watch.take()
         self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -150,28 +175,48 @@ class AdversarialCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "judged_on": self._judged_on}
+        state = {**super().state_dict(), "judged_on": self._judged_on}
+        return state if self._watch.examples is None else {**state, "judged_examples": self._watch.examples}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._file, self._agreed = trainer.ckpt_path, trainer.strategy.broadcast
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_kinds(state_dict, BEST, f"the state of {type(self).__name__}", self._file)
         # Lightning drops the best score if a run is resumed in another folder, or if its folder was moved.
-        state = {**state_dict, "dirpath": self.dirpath}
-        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
-            state[key] = self._relocated(state.get(key, ""))
-        state["best_k_models"] = {self._relocated(path): each for path, each in state.get("best_k_models", {}).items()}
-        super().load_state_dict(state)
-        self.current_score = state.get("current_score")  # Lightning saves it, but does not restore it
-        if state.get("judged_on", self._judged_on) != self._judged_on:
-            rank_zero_info(f"Forgetting the former best checkpoint, which was judged on {state['judged_on']}.")
-            self._reset_best()
-            return
-        if Path(state["last_model_path"]).parent == Path(self.dirpath or ""):
+        folders = (self.dirpath, self._file and Path(self._file).parent)
+        # The processes must agree, and may not see the same files.
+        now = self._agreed({path: found_again(path, folders) for path in stored_paths(state_dict)})
+        self._agreed = _own
+        state = with_paths(state_dict, now, smallest=self.mode == "min", kept=self.save_top_k)
+        super().load_state_dict({"kth_value": self.kth_value, **state, "dirpath": self.dirpath})
+        self.current_score = state_dict.get("current_score")  # Lightning saves it, but does not restore it
+        self._watch.resume(state_dict.get("judged_examples"))
+        before, last = state_dict.get("judged_on") or self._judged_on, state["last_model_path"]
+        if (best := state_dict.get("best_model_path")) and not now[best]:
+            self._forget(f"{best}, which is not there")
+        elif before != self._judged_on:
+            self._forget(f"which was judged on {before}")
+        elif last and is_same(Path(last).parent, self.dirpath):
             # The files in the folder belong to this run, so files of the same name are replaced.
             self._enable_version_counter = False
 
-    def _relocated(self, path: str) -> str:
-        """Return where a checkpoint is now: in this run's folder, if the folder was moved."""
-        here = Path(self.dirpath or "", Path(path).name)
-        return str(here) if path and not Path(path).is_file() and here.is_file() else path
+    def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
+        # Lightning does not follow `..` and links, and lets any address pass.
+        kept = any(is_same(previous, path) for path in (current, trainer.ckpt_path))
+        inside = is_inside(previous, self.dirpath) and not kept
+        return inside and super()._should_remove_checkpoint(trainer, previous, current)
+
+    def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
+        found = super()._monitor_candidates(trainer)
+        if self._measured_only and self._watch.is_stale(trainer, self.monitor):
+            del found[self.monitor or ""]
+        return found
+
+    def _forget(self, which: str) -> None:
+        rank_zero_info(f"Forgetting the former best checkpoint, {which}.")
+        self._reset_best()
+        self._enable_version_counter = self._numbers_names  # the former file stays
 
     def _reset_best(self) -> None:
         self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""
@@ -215,3 +260,8 @@ class AdversarialCheckpoint(ModelCheckpoint):
         if self._handler is not None and signal.getsignal(signal.SIGINT) == self._on_interrupt:
             signal.signal(signal.SIGINT, self._handler)
         self._handler = None
+
+
+def _own(value: Any) -> Any:
+    """Return what this process found, where there is no other to agree with."""
+    return value

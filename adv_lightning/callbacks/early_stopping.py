@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,9 +18,22 @@ from adv_lightning.callbacks.monitor_key import (
     available_monitor,
     check_start_epoch,
     has_validation,
-    is_fresh,
     judged_on,
 )
+from adv_lightning.callbacks.monitor_watch import MonitorWatch
+from adv_lightning.methods.checkpoint_kinds import COUNT, SCORE, TEXT, Kind, check_kinds, optional
+
+_REASONS = [reason.value for reason in EarlyStoppingReason]
+_STATE = {
+    "wait_count": COUNT,
+    "stopped_epoch": COUNT,
+    "best_score": SCORE,
+    "stopping_reason": optional(Kind(f"one of {_REASONS}", lambda value: type(value) is int and value in _REASONS)),
+    "stopping_reason_message": optional(TEXT),
+    "best_epoch": optional(COUNT),
+    "judged_on": optional(TEXT),
+    "judged_examples": optional(TEXT),
+}
 
 
 class AdversarialEarlyStopping(EarlyStopping):
@@ -40,7 +54,8 @@ class AdversarialEarlyStopping(EarlyStopping):
         **kwargs: As for Lightning's EarlyStopping.
 
     Raises:
-        ValueError: when built, `start_epoch` is negative; when training starts, there is no validation.
+        ValueError: when built, `start_epoch` is negative; when training starts, there is no validation; when a run is
+            resumed, the callback's state in the checkpoint is damaged.
 
     Example:
         >>> from lightning.pytorch import Trainer
@@ -63,6 +78,8 @@ class AdversarialEarlyStopping(EarlyStopping):
         self.start_epoch = check_start_epoch(start_epoch)
         self.best_epoch: int | None = None
         self._judged_on = ""
+        self._watch = MonitorWatch()
+        self._file: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.monitor = available_monitor(self, trainer, pl_module) or self.monitor
@@ -91,16 +108,29 @@ class AdversarialEarlyStopping(EarlyStopping):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # An epoch that ends early, for example by max_steps, has no score of its own.
-        if trainer.is_last_batch and is_fresh(self.monitor, pl_module, self.start_epoch):
+        if trainer.is_last_batch and self._watch.is_fresh(self.monitor, pl_module, self.start_epoch):
             before = self.best_score.clone()
             super().on_train_epoch_end(trainer, pl_module)
             self._update_best(trainer, before)
+        self._watch.take()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._watch.start_validation(trainer, self.monitor)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if is_fresh(self.monitor, pl_module, self.start_epoch):
-            before = self.best_score.clone()
-            super().on_validation_end(trainer, pl_module)
-            self._update_best(trainer, before)
+        self._watch.end_validation(trainer, self.monitor)
+        if trainer.sanity_checking or not self._watch.is_fresh(self.monitor, pl_module, self.start_epoch):
+            return
+        if self._watch.judges_others(self.monitor, pl_module):
+            rank_zero_info(f"Forgetting the former best {self.monitor}, which was judged on other examples.")
+            self._reset_best()
+        before = self.best_score.clone()
+        super().on_validation_end(trainer, pl_module)
+        self._update_best(trainer, before)
+
+    def _run_early_stopping_check(self, trainer: Trainer) -> None:
+        super()._run_early_stopping_check(trainer)
+        self._watch.take()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Say why training stopped, if it stopped early, and which epoch was best."""
@@ -111,13 +141,19 @@ class AdversarialEarlyStopping(EarlyStopping):
             rank_zero_info(f"Best {self.monitor}: {self.best_score.item():.4f} in epoch {self.best_epoch}.")
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "best_epoch": self.best_epoch, "judged_on": self._judged_on}
+        state = {**super().state_dict(), "best_epoch": self.best_epoch, "judged_on": self._judged_on}
+        return state if self._watch.examples is None else {**state, "judged_examples": self._watch.examples}
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._file = trainer.ckpt_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_kinds(state_dict, _STATE, f"the state of {type(self).__name__}", self._file)
         # Lightning would restore the patience too, and override the one given now.
         super().load_state_dict({**state_dict, "patience": self.patience})
         self.best_epoch = state_dict.get("best_epoch")
-        before = state_dict.get("judged_on", self._judged_on)
+        self._watch.resume(state_dict.get("judged_examples"))
+        before = state_dict.get("judged_on") or self._judged_on
         self._judged_on = self._judged_on or before
         if before != self._judged_on:
             self._reset_best()

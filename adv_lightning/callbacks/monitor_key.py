@@ -57,16 +57,3 @@ def check_start_epoch(start_epoch: int) -> int:
     if start_epoch < 0:
         raise ValueError(f"start_epoch={start_epoch}: give 0 or more")
     return start_epoch
-
-
-def is_fresh(monitor: str | None, pl_module: LightningModule, start_epoch: int = 0) -> bool:
-    """Whether this epoch's validation measured `monitor`, and the epoch counts.
-
-    Epochs count from `start_epoch` on. Metrics under attack may be measured in fewer epochs than others.
-    """
-    if pl_module.current_epoch < start_epoch:
-        return False
-    if not (monitor or "").startswith("val/"):
-        return True
-    attacked = not (monitor or "").startswith("val/adv") or getattr(pl_module, "judged_under_attack", True)
-    return attacked and has_validation(pl_module.trainer)

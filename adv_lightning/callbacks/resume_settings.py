@@ -9,6 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, OneCycleLR, SequentialLR
 
+from adv_lightning.methods.checkpoint_kinds import NUMBER, Kind, check_kinds, mapping
+
 _Settings = dict[str, Any]
 
 
@@ -31,6 +33,7 @@ class GivenSettings(Callback):
     def __init__(self) -> None:
         self._given: dict[str, _Settings] = {}
         self._before: dict[str, _Settings] = {}
+        self._file: Any = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # Lightning restores the state after this hook.
@@ -43,7 +46,7 @@ class GivenSettings(Callback):
             for name in now.keys() & then.keys():
                 if now[name] == then[name]:
                     continue
-                scaled = name == "lr" and then[name] and settings[name] != then[name]
+                scaled = name == "lr" and NUMBER.fits(then[name]) and then[name] and settings[name] != then[name]
                 settings[name] = settings[name] * now[name] / then[name] if scaled else now[name]
                 if name not in ("initial_lr", "base_lrs"):
                     rank_zero_info(
@@ -51,10 +54,14 @@ class GivenSettings(Callback):
                         f"as {now[name]} now."
                     )
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._file = trainer.ckpt_path
+
     def state_dict(self) -> dict[str, Any]:
         return {"given": self._given}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        check_kinds(state_dict, {"given": mapping(mapping(_PLAIN))}, "the state of GivenSettings", self._file)
         self._before = state_dict["given"]
 
 
@@ -88,3 +95,6 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple | Mapping):
         return all(_is_plain(each) for each in (value.values() if isinstance(value, Mapping) else value))
     return value is None or isinstance(value, bool | int | float | str)
+
+
+_PLAIN = Kind("numbers, strings and collections of them", _is_plain)

@@ -26,7 +26,7 @@ from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
 from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
-from adv_lightning.cli.resume import named_checkpoint, resolved, value_of
+from adv_lightning.cli.resume import named_checkpoint, named_in_errors, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
 from adv_lightning.methods.checkpoint_format import DATA, described, trained_with
@@ -149,9 +149,9 @@ class AdversarialCLI(LightningCLI):
             if command != "fit" and arguments.get("val_attack", ...) is None:
                 # So that --model.val_attack.eps has a class to belong to.
                 self._remembered = arguments["val_attack"] = trained_with(arguments)
-            for key, value in (("model", model), ("data", known["data"])):
-                if value:
-                    subparser.set_defaults({key: value})
+            defaults = {"model": model, "data": known["data"]}
+            with named_in_errors(path, parser):
+                subparser.set_defaults({key: value for key, value in defaults.items() if value})
 
     # Building
 

@@ -20,7 +20,8 @@ from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.evaluation.comparison import Comparison
 from adv_lightning.evaluation.from_checkpoint import names_of
 from adv_lightning.evaluation.transfer_matrix import check_names
-from adv_lightning.methods.checkpoint_format import DATA, described, read_checkpoint, trained_with
+from adv_lightning.methods.checkpoint_format import DATA, MODEL, described, read_checkpoint, trained_with
+from adv_lightning.methods.stored_classes import check_classes
 
 _DESCRIPTION = """\
 Evaluate networks under each other's adversarial examples: error, confidence on mistakes, and how often two networks
@@ -110,6 +111,8 @@ def _remember(words: Sequence[str], parser: ArgumentParser) -> list[dict[str, An
     paths = _checkpoints(words)
     try:
         found = [read_checkpoint(path) for path in paths]
+        for path, checkpoint in zip(paths, found, strict=True):
+            check_classes([checkpoint.get(MODEL), checkpoint.get(DATA)], path)
     except (FileNotFoundError, ValueError) as error:
         parser.error(f"--checkpoints: {error}")
     data = [described(checkpoint, DATA) for checkpoint in found]

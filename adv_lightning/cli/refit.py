@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from adv_lightning.callbacks.stored_paths import found_again
 from adv_lightning.cli.adversarial_cli import AdversarialCLI
 from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.checkpoint_kinds import COUNT, TEXT, Kind, check_kinds
 from adv_lightning.methods.moved_paths import moved
 
 _EPILOG = """\
@@ -53,7 +55,7 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
         config = moved(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _refusal(f"{path} is not readable as YAML: {error}") from error
-    if not isinstance(config, dict):
+    if not _is_config(config):
         raise _refusal(f"{path} is not the configuration of a run, which maps names to settings")
     _check_data(path, config, further)
     _check_monitors(path, config, further)
@@ -79,6 +81,20 @@ def refit_arguments(words: Sequence[str]) -> list[str]:
     ]
 
 
+def _is_config(config: Any) -> bool:
+    """Whether what is read of a configuration is of the right kinds: mappings, with strings for class paths."""
+    if not isinstance(config, dict):
+        return False
+    parts = [config.get(name) or {} for name in ("data", "model", "trainer")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    nested = [part.get("init_args") or {} for part in parts[:2]]
+    if not all(isinstance(arguments, dict) for arguments in nested):
+        return False
+    roots = [arguments.get("root") for arguments in nested] + [parts[0].get("class_path")]
+    return all(text is None or isinstance(text, str) for text in roots)
+
+
 def best_epoch(run: Path) -> int:
     """Return the epoch, counted from 0, in which early stopping found its best figure, or the best checkpoint's.
 
@@ -92,7 +108,7 @@ def best_epoch(run: Path) -> int:
         newest = _read(last)
         for state in _callback_states(newest):
             if state.get("best_epoch") is not None:
-                return int(state["best_epoch"])
+                return int(_checked(last, state, "best_epoch", COUNT))
     elif kept:
         # The newest checkpoint knows of all earlier ones.
         newest = max((_read(path) for path in kept), key=lambda checkpoint: checkpoint["global_step"])
@@ -100,7 +116,8 @@ def best_epoch(run: Path) -> int:
         newest = {}
     for state in _callback_states(newest):
         if state.get("monitor") is not None and state.get("best_model_path"):
-            return int(_read(_moved(Path(state["best_model_path"]), folder))["epoch"])
+            path = Path(_checked(last if last.is_file() else folder, state, "best_model_path", TEXT))
+            return int(_read(_moved(path, folder))["epoch"])
     # Checkpoints of weights alone hold no state of callbacks.
     if len(kept) == 1 and "callbacks" not in newest:
         return int(_read(kept[0])["epoch"])
@@ -111,15 +128,25 @@ def best_epoch(run: Path) -> int:
 
 
 def _callback_states(checkpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    return [state for state in checkpoint.get("callbacks", {}).values() if isinstance(state, dict)]
+    return [state for state in (checkpoint.get("callbacks") or {}).values() if isinstance(state, dict)]
+
+
+def _checked(path: Path, state: dict[str, Any], name: str, kind: Kind) -> Any:
+    """Return a value of a callback's state in a file."""
+    try:
+        check_kinds(state, {name: kind}, "the state of a callback", path)
+    except ValueError as error:
+        raise _refusal(str(error)) from error
+    return state[name]
 
 
 def _moved(path: Path, folder: Path) -> Path:
     """Return where the checkpoint `path` is now: in `folder`, if a file of that name is there."""
     here = folder / path.name
-    if not here.is_file() and not path.is_file():
+    found = str(here) if here.is_file() else found_again(str(path), [folder])
+    if not found:
         raise _refusal(f"the best checkpoint, {path.name}, is missing: it is neither in {folder} nor at {path}")
-    return here if here.is_file() else path
+    return Path(found)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -127,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
         checkpoint = read_checkpoint(path)
     except ValueError as error:
         raise _refusal(str(error)) from error
-    if not {"epoch", "global_step"} <= checkpoint.keys():
+    if checkpoint.get("epoch") is None or checkpoint.get("global_step") is None:
         raise _refusal(f"{path} is not a checkpoint of a Lightning run: it has no epoch")
     return checkpoint
 
@@ -137,7 +164,7 @@ def _check_data(path: Path, config: dict[str, Any], further: Sequence[str]) -> N
     if any(word.startswith(("--data=", "--data.class_path")) or word == "--data" for word in further):
         return
     data = config.get("data") or {}
-    kind, arguments = data.get("class_path", "null"), data.get("init_args") or {}
+    kind, arguments = data.get("class_path") or "null", data.get("init_args") or {}
     if not kind.startswith("adv_lightning.data.") and "val_size" not in arguments:
         raise _refusal(
             f"{path}: data is {kind}, which has no argument val_size, so refit cannot use its validation examples for "
@@ -168,11 +195,12 @@ def _check_monitors(path: Path, config: dict[str, Any], further: Sequence[str]) 
     ]
     for key, other, watcher in watchers:
         names = (f"--{key}", f"--{key.replace('model.', 'model.init_args.')}")
-        arguments = (watcher.get("init_args") or {}) if isinstance(watcher, dict) else {}
+        arguments = watcher.get("init_args") if isinstance(watcher, dict) else None
+        arguments = arguments if isinstance(arguments, dict) else {}
         if not str(arguments.get("monitor")).startswith("val") or any(word.startswith(names) for word in further):
             continue
         raise _refusal(
-            f"{path}: {key} has {watcher['class_path']}, which monitors {arguments['monitor']}, but refit has no "
+            f"{path}: {key} has {watcher.get('class_path')}, which monitors {arguments['monitor']}, but refit has no "
             f"validation. Give {other}, with --{key}, or run fit"
         )
 

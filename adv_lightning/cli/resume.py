@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from contextlib import suppress
+from argparse import ArgumentParser
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
 from adv_lightning.cli.runs import CONFIG, LOCK, LOGS
-from adv_lightning.methods.checkpoint_format import read_checkpoint
+from adv_lightning.methods.checkpoint_format import DATA, MODEL, read_checkpoint
+from adv_lightning.methods.stored_classes import check_classes
 
 _KNOWN_LOGGERS = ("CSVLogger", "TensorBoardLogger")
 """Loggers that make folders as the default one does."""
@@ -75,7 +77,7 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
     """Return what the checkpoint at a path holds.
 
     Raises:
-        ValueError: there is no such file, or it is not a checkpoint.
+        ValueError: there is no such file, it is not a checkpoint, or it names a class that is not built from a file.
     """
     if path.is_dir():
         inside = next(iter(sorted(path.rglob("*.ckpt"))), None)
@@ -83,7 +85,19 @@ def named_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is a folder. Give a checkpoint{hint}")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    return read_checkpoint(path)
+    checkpoint = read_checkpoint(path)
+    check_classes([checkpoint.get(MODEL), checkpoint.get(DATA)], path)
+    return checkpoint
+
+
+@contextmanager
+def named_in_errors(path: Path, parser: ArgumentParser) -> Iterator[None]:
+    """Let a parser name the checkpoint whose class paths lead to no class, or to a module that cannot be imported."""
+    try:
+        yield
+    except Exception as error:  # a module may raise anything
+        reason = " ".join(str(error).split())
+        parser.error(f"--ckpt_path={path} names a class that cannot be found: {type(error).__name__}: {reason}")
 
 
 def value_of(words: Sequence[str], key: str) -> Any:

@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from adv_lightning.cli.error_messages import today
+from adv_lightning.data.atomic_write import write_atomically
 
 CONFIG = "config.yaml"
 LOCK = ".training.lock"
@@ -125,11 +126,9 @@ class RunConfig(SaveConfigCallback):
         former = path.read_text(encoding="utf-8") if path.is_file() else now
         if _settings(today(former)) == _settings(now):
             return
-        if not kept.exists():  # else it holds the settings of the steps until then
+        if not (kept.exists() or kept.is_symlink()):  # else it holds the settings of the steps until then
             shutil.copy2(path, kept)
-        partial = path.with_suffix(".partial")
-        partial.write_text(now, encoding="utf-8")
-        partial.replace(path)
+        write_atomically(path, now.encode())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.teardown(trainer, pl_module, "fit")

@@ -21,6 +21,8 @@ def partial_file(path: Path) -> Iterator[BinaryIO]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
+    if partial.is_symlink():  # writing would go through it to a file elsewhere
+        partial.unlink()
     try:
         with partial.open("wb") as file:
             yield file

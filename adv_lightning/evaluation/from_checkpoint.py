@@ -20,8 +20,8 @@ def load_module(path: str | Path) -> AdversarialModule:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: the file is not a checkpoint, is truncated, contains more than data, or does not describe its
-            module.
+        ValueError: the file is not a checkpoint, is truncated, contains more than data, does not describe its module,
+            or describes one that cannot be built.
     """
     description = described(read_checkpoint(path))
     if description is None:
@@ -29,7 +29,7 @@ def load_module(path: str | Path) -> AdversarialModule:
             f"{path}: the module was built in Python, so the checkpoint has its weights but cannot rebuild it: give a "
             "checkpoint that the command line made"
         )
-    with suppress(ImportError):  # Lightning reports what it looked for
+    with suppress(Exception):  # Lightning reports what it looked for
         importlib.import_module(description["class_path"].rpartition(".")[0])
     # A tensor made under inference mode cannot take part in autograd. Building a network draws random weights, in
     # torch's default dtype, which a trainer's precision changes while it runs.
@@ -38,6 +38,13 @@ def load_module(path: str | Path) -> AdversarialModule:
     try:
         with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
             return AdversarialModule.load_from_checkpoint(path, map_location="cpu").eval()
+    except OSError:  # names a file of its own
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        if isinstance(error, ValueError) and reason.startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: its module cannot be built again: {type(error).__name__}: {reason}") from error
     finally:
         torch.set_default_dtype(dtype)
 

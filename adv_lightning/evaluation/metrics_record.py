@@ -108,10 +108,12 @@ def _training(trainer: Trainer) -> dict[str, Any]:
     checkpoint = read_checkpoint(path)
     timer = checkpoint.get("callbacks", {}).get("Timer", {})
     # checkpoint["epoch"] counts from 0 if written during fit, and from 1 if written after it.
-    loops = checkpoint.get("loops")
+    epochs: Any = checkpoint.get("loops")
+    for key in ("fit_loop", "epoch_progress", "current", "ready"):
+        epochs = epochs.get(key) if isinstance(epochs, dict) else None
     return {
-        "epochs": loops["fit_loop"]["epoch_progress"]["current"]["ready"] if loops else None,
-        "steps": checkpoint["global_step"],
+        "epochs": epochs,
+        "steps": checkpoint.get("global_step"),
         "seconds": timer.get("time_elapsed", {}).get("train"),
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
@@ -139,6 +141,6 @@ def _changes_training(description: Any) -> bool:
     """Whether a callback changes training, as its class says; one that cannot be imported is assumed to."""
     path = description.get("class_path") if isinstance(description, dict) else description
     module, _, name = str(path).rpartition(".")
-    with suppress(ImportError, ValueError):
+    with suppress(Exception):  # a module may raise anything
         return bool(getattr(getattr(importlib.import_module(module), name, None), "changes_training", True))
     return True

@@ -17,8 +17,10 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.description import build
 from adv_lightning.attacks.plain_values import class_path, imported
+from adv_lightning.methods.checkpoint_kinds import check_checkpoint
 from adv_lightning.methods.moved_paths import has_moved, moved
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
+from adv_lightning.methods.stored_classes import check_classes
 from adv_lightning.methods.stored_states import make_states_plain, restore_states
 
 T = TypeVar("T")
@@ -47,7 +49,7 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not a checkpoint, was cut short, or holds more than data.
+        ValueError: the file is not a checkpoint, was cut short, holds more than data, or is damaged.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} does not exist")
@@ -60,6 +62,7 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
         raise ValueError(f"{path} cannot be read safely as a checkpoint: {type(error).__name__}: {reason}") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise ValueError(f"{path} is not a checkpoint of a Lightning run: it has no state_dict")
+    check_checkpoint(checkpoint, path)
     return checkpoint
 
 
@@ -154,7 +157,7 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
         kind: The class that is asked for.
 
     Raises:
-        ValueError: the file is not a checkpoint, or was cut short.
+        ValueError: the file is not a checkpoint, was cut short, or names a class that is not built from a file.
         TypeError: an argument cannot be rebuilt, or was left out and has no default.
         ImportError: an argument's class is not there.
     """
@@ -163,6 +166,7 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
     checkpoint = read_checkpoint(path)
     stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
+    check_classes({name: value for name, value in stored.items() if name not in given}, path)
     by_command_line = "_class_path" in stored
     made = stored["_class_path"] if by_command_line else checkpoint.get(CLASS)
     found = imported(moved({"class_path": made})["class_path"])
@@ -216,6 +220,8 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
     """
     stored = moved(checkpoint.get(key, {}))
     arguments = {name: value for name, value in stored.items() if not name.startswith("_")}
+    if key == DATA:
+        arguments.pop("download", None)  # a file must not make a command write where it says
     return {"class_path": stored["_class_path"], "init_args": arguments} if "_class_path" in stored else None
 
 

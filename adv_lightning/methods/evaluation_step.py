@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Protocol
 
 import torch
@@ -13,6 +14,7 @@ from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.losses import Loss, predicted_classes
 from adv_lightning.methods.input_checks import BatchCheck
 from adv_lightning.metrics.epoch_metrics import EpochMetrics
+from adv_lightning.metrics.judged_examples import JudgedExamples
 
 
 class Judged(Protocol):
@@ -40,6 +42,8 @@ class EvaluationStep(nn.Module):
         self._seen = 0
         self._samples: int | None = None
         self._shares = ClassShares()
+        self._clean_examples = JudgedExamples()
+        self._attacked_examples = JudgedExamples()
 
     def warn_of_shares(self) -> None:
         """Warn if the examples that were attacked do not have the classes of all."""
@@ -83,6 +87,8 @@ class EvaluationStep(nn.Module):
             self._seen, self._shares = 0, ClassShares()
             self._samples = None if attack is None else samples
             self.metrics.reset()
+            self._clean_examples.reset()
+            self._attacked_examples.reset()
         n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
         self._seen += len(x)
         with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
@@ -95,12 +101,23 @@ class EvaluationStep(nn.Module):
                     logits = torch.cat([logits, model(x[n:])])
         loss = model.loss(logits, y)
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
+        self._clean_examples.update(x, y)
         if self._samples is not None and isinstance(y, Tensor):
             self._shares.add(y, n, logits.shape[1] if logits.dim() > 1 and logits.shape[1] > 1 else 2)
         if attack is not None:
             probabilities = model.loss_fn.probabilities(adv_logits)
             self.metrics.add_attacked(predicted_classes(model.loss_fn, adv_logits), probabilities, y[:n])
+            self._attacked_examples.update(x[:n], y[:n])
         return {"logits": logits, "adv_logits": adv_logits}
+
+    def examples(self) -> dict[str, str]:
+        """Return the fingerprints of the examples since the first batch: all of them, and the attacked ones.
+
+        Every process must ask. A text is "" where there were none; see `JudgedExamples`.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The ``compute`` method of metric JudgedExamples")  # none in this process
+            return {"clean": self._clean_examples.compute(), "attacked": self._attacked_examples.compute()}
 
 
 def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:

@@ -258,3 +258,62 @@ def test_names_an_unreadable_config(run: Path, text: str, capsys: pytest.Capture
     with pytest.raises(SystemExit):
         refit_arguments([f"--run={run}"])
     assert capsys.readouterr().err.startswith(f"error: {run / 'config.yaml'} is not ")
+
+
+# Damaged files
+
+ODD: list[Any] = [None, True, -1, 2**70, 0.5, float("nan"), "", "x", "../x", [], [[]], {}, {"a": 1}]
+MORE = {
+    "model": {"class_path": "a.B", "init_args": {"lr_scheduler": {"class_path": "a.C", "init_args": {"monitor": "x"}}}},
+    "data": {"class_path": "adv_lightning.data.ImageFolderDataModule", "init_args": {"val_size": 2, "root": "r"}},
+    "trainer": {"callbacks": [{"class_path": "a.D", "init_args": {"monitor": "y"}}]},
+}
+
+
+def places(nest: Any, place: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    items = nest.items() if isinstance(nest, dict) else enumerate(nest) if isinstance(nest, list) else ()
+    return [place, *(each for key, value in items for each in places(value, (*place, key)))]
+
+
+def replaced(nest: Any, place: tuple[Any, ...], value: Any) -> Any:
+    if not place:
+        return value
+    copied = nest.copy()
+    copied[place[0]] = replaced(nest[place[0]], place[1:], value)
+    return copied
+
+
+def accepted(run: Path, capsys: pytest.CaptureFixture[str]) -> bool:
+    """Whether the run is accepted; else it must be refused in one line that names a file of the run."""
+    try:
+        refit_arguments([f"--run={run}"])
+    except SystemExit:
+        line = capsys.readouterr().err
+        assert line.startswith("error: ")
+        assert line.count("\n") == 1
+        assert str(run) in line
+        return False
+    capsys.readouterr()
+    return True
+
+
+def test_any_value_in_a_config_is_taken_or_refused_in_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for place in places(MORE):
+        for value in ODD:
+            write(run, replaced(MORE, place, value))
+            found.append(accepted(run, capsys))
+    assert set(found) == {True, False}
+
+
+def test_any_value_in_a_checkpoint_is_taken_or_refused_in_one_line(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    whole = torch.load(last, weights_only=True)
+    found = []
+    for place in places(whole):
+        for value in ODD:
+            torch.save(replaced(whole, place, value), last)
+            found.append(accepted(run, capsys))
+    assert set(found) == {True, False}
