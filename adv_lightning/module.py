@@ -142,8 +142,10 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self.method = chosen(method, Mixed(attack, alpha, crafting, masks, statistics))
         self.loss_fn = as_loss(loss_fn)
         self.val_attack = self.method.attack if val_attack is None else val_attack
-        self.optimizer_factory = optimizer
-        self.lr_scheduler_factory = lr_scheduler
+        factories: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        factories |= stored_arguments.restore(factories, ())
+        self.optimizer_factory = factories["optimizer"]
+        self.lr_scheduler_factory = factories["lr_scheduler"]
         self.lr_interval = lr_interval
         self.val_attack_samples = val_attack_samples
         self.val_attack_every_n_epochs = val_attack_every_n_epochs

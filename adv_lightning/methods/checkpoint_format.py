@@ -121,9 +121,8 @@ def mark(
     checkpoint[_LOSS] = loss
     left_out = {**(left_out or {}), **make_states_plain(checkpoint, but=("state_dict", MODEL, DATA))}
     if MODEL in checkpoint:
-        given = checkpoint[MODEL].items()
-        checkpoint[FIXED] = {name: value for name, value in given if name in fixed and data and name in data}
-        arguments = {name: value for name, value in given if name not in fixed}
+        checkpoint[FIXED] = {name: value for name, value in (data or {}).items() if name in fixed}
+        arguments = {name: value for name, value in checkpoint[MODEL].items() if name not in fixed}
         ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}
         rest = {name: value for name, value in arguments.items() if name not in ready}
         kept, lost = split(rest, tagged="_class_path" not in arguments)
@@ -149,7 +148,7 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
     are more than data, and class paths that have moved since, it passes as they are in the file.
 
     Args:
-        path: A file on this machine; of anything else, `kind` and no arguments are returned.
+        path: A file on this machine, or one that is open; of an address, `kind` and no arguments are returned.
         given: Names of the arguments that are passed anew.
         kind: The class that is asked for.
 
@@ -158,13 +157,17 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
         TypeError: an argument cannot be rebuilt, or was left out and has no default.
         ImportError: an argument's class is not there.
     """
-    if not isinstance(path, str | Path) or not Path(path).is_file():
+    if hasattr(path, "seek"):
+        place = path.tell()
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        path.seek(place)
+    elif isinstance(path, str | Path) and Path(path).is_file():
+        checkpoint = read_checkpoint(path)
+    else:
         return kind, {}
-    checkpoint = read_checkpoint(path)
     stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
-    by_command_line = "_class_path" in stored
-    made = stored["_class_path"] if by_command_line else checkpoint.get(CLASS)
+    by_command_line, made = "_class_path" in stored, stored.get("_class_path", checkpoint.get(CLASS))
     found = imported(moved({"class_path": made})["class_path"])
     if isinstance(found, type) and issubclass(found, kind):
         kind = found
