@@ -129,9 +129,9 @@ class AdversarialModule(LightningModule, KeepsArguments):
         method: Method | None = None,
     ) -> None:
         super().__init__()
-        attack = checkpoint_format.restored("attack", attack, Attack, "FGSM(eps=0.25)")
-        val_attack = checkpoint_format.restored("val_attack", val_attack, Attack, "FGSM(eps=0.25)")
-        method = checkpoint_format.restored("method", method, Method, "Mixed(FGSM(eps=0.25))")
+        attack = stored_arguments.restored("attack", attack, Attack, "FGSM(eps=0.25)")
+        val_attack = stored_arguments.restored("val_attack", val_attack, Attack, "FGSM(eps=0.25)")
+        method = stored_arguments.restored("method", method, Method, "Mixed(FGSM(eps=0.25))")
         check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
             check_range("val_attack_samples", val_attack_samples, 1)
@@ -145,8 +145,10 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self.method = chosen(method, Mixed(attack, alpha, crafting, masks, statistics))
         self.loss_fn = as_loss(loss_fn)
         self.val_attack = self.method.attack if val_attack is None else val_attack
-        self.optimizer_factory = optimizer
-        self.lr_scheduler_factory = lr_scheduler
+        factories: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
+        factories |= stored_arguments.restore(factories, ())
+        self.optimizer_factory = factories["optimizer"]
+        self.lr_scheduler_factory = factories["lr_scheduler"]
         self.lr_interval = lr_interval
         self.val_attack_samples = val_attack_samples
         self.val_attack_every_n_epochs = val_attack_every_n_epochs

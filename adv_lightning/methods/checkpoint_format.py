@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 
-from adv_lightning.attacks.description import build
 from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.checkpoint_kinds import check_checkpoint
 from adv_lightning.methods.moved_paths import has_moved, moved
@@ -124,9 +123,8 @@ def mark(
     checkpoint[_LOSS] = loss
     left_out = {**(left_out or {}), **make_states_plain(checkpoint, but=("state_dict", MODEL, DATA))}
     if MODEL in checkpoint:
-        given = checkpoint[MODEL].items()
-        checkpoint[FIXED] = {name: value for name, value in given if name in fixed and data and name in data}
-        arguments = {name: value for name, value in given if name not in fixed}
+        checkpoint[FIXED] = {name: value for name, value in (data or {}).items() if name in fixed}
+        arguments = {name: value for name, value in checkpoint[MODEL].items() if name not in fixed}
         ready = {name: value for name, value in arguments.items() if data and value is data.get(name)}
         rest = {name: value for name, value in arguments.items() if name not in ready}
         kept, lost = split(rest, tagged="_class_path" not in arguments)
@@ -152,7 +150,7 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
     are more than data, and class paths that have moved since, it passes as they are in the file.
 
     Args:
-        path: A file on this machine; of anything else, `kind` and no arguments are returned.
+        path: A file on this machine, or one that is open; of an address, `kind` and no arguments are returned.
         given: Names of the arguments that are passed anew.
         kind: The class that is asked for.
 
@@ -161,14 +159,18 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
         TypeError: an argument cannot be rebuilt, or was left out and has no default.
         ImportError: an argument's class is not there.
     """
-    if not isinstance(path, str | Path) or not Path(path).is_file():
+    if hasattr(path, "seek"):
+        place = path.tell()
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu")
+        path.seek(place)
+    elif isinstance(path, str | Path) and Path(path).is_file():
+        checkpoint = read_checkpoint(path)
+    else:
         return kind, {}
-    checkpoint = read_checkpoint(path)
     stored = checkpoint.get(MODEL)
     stored = stored if isinstance(stored, dict) else {}
     check_classes({name: value for name, value in stored.items() if name not in given}, path)
-    by_command_line = "_class_path" in stored
-    made = stored["_class_path"] if by_command_line else checkpoint.get(CLASS)
+    by_command_line, made = "_class_path" in stored, stored.get("_class_path", checkpoint.get(CLASS))
     found = imported(moved({"class_path": made})["class_path"])
     if isinstance(found, type) and issubclass(found, kind):
         kind = found
@@ -223,30 +225,3 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
     if key == DATA:
         arguments.pop("download", None)  # a file must not make a command write where it says
     return {"class_path": stored["_class_path"], "init_args": arguments} if "_class_path" in stored else None
-
-
-def restored(name: str, value: Any, kind: type[T], example: str) -> T | None:
-    """Return an argument of the module, built if a checkpoint gives its description; None stays None.
-
-    Args:
-        name: Of the argument.
-        value: An object of `kind`, a description, or None.
-        kind: The class that it must be of.
-        example: What the error recommends.
-
-    Raises:
-        TypeError: it is something else.
-        ImportError: the description is of a class that is not there.
-    """
-    if isinstance(value, dict) and value.get("init_args", {}) is None:
-        raise TypeError(
-            f"the {name} was a {value['class_path']} with arguments that a checkpoint cannot hold: pass {name}="
-        )
-    if isinstance(value, dict):
-        return build(moved(value), kind)
-    if value is not None and not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIOU" else "a"
-        raise TypeError(
-            f"{name}={value!r} is a {type(value).__name__}: pass {article} {kind.__name__} such as {example}, or None"
-        )
-    return value

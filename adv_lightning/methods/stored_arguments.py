@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import nn
@@ -18,6 +18,7 @@ from adv_lightning.methods.base import Method
 from adv_lightning.methods.moved_paths import moved
 
 Arguments = dict[str, Any]
+T = TypeVar("T")
 
 ASKED_FOR = ("backbone", "loss_fn")
 """Left out without a word: loading asks for the backbone, and compares the loss by its text."""
@@ -167,3 +168,30 @@ def _is_more_than_data(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = repr(value).partition("\n")[0]
     return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+def restored(name: str, value: Any, kind: type[T], example: str) -> T | None:
+    """Return an argument of the module, built if a checkpoint gives its description; None stays None.
+
+    Args:
+        name: Of the argument.
+        value: An object of `kind`, a description, or None.
+        kind: The class that it must be of.
+        example: What the error recommends.
+
+    Raises:
+        TypeError: it is something else.
+        ImportError: the description is of a class that is not there.
+    """
+    if isinstance(value, dict) and value.get("init_args", {}) is None:
+        raise TypeError(
+            f"the {name} was a {value['class_path']} with arguments that a checkpoint cannot hold: pass {name}="
+        )
+    if isinstance(value, dict):
+        return build(moved(value), kind)
+    if value is not None and not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        raise TypeError(
+            f"{name}={value!r} is a {type(value).__name__}: pass {article} {kind.__name__} such as {example}, or None"
+        )
+    return value

@@ -95,6 +95,20 @@ def test_another_class_is_named(tmp_path: Path) -> None:
         AdversarialModule.load_from_checkpoint(path, backbone=mlp())
 
 
+def test_an_open_file(tmp_path: Path) -> None:
+    path = saved(Any_(Path("a"), backbone=mlp(), attack=FGSM(0.2), optimizer=partial(SGD, lr=0.5)), tmp_path)
+    with path.open("rb") as file:
+        again = AdversarialModule.load_from_checkpoint(file, backbone=mlp())
+    assert isinstance(again, Any_)
+    assert (again.value, again.optimizer_factory.keywords) == (Path("a"), {"lr": 0.5})
+
+
+def test_arguments_as_an_address_gives_them(tmp_path: Path) -> None:
+    stored = read_checkpoint(saved(AdversarialModule(mlp(), optimizer=partial(SGD, lr=0.5)), tmp_path))
+    again = AdversarialModule(mlp(), **stored["hyper_parameters"])
+    assert again.configure_optimizers().defaults["lr"] == 0.5
+
+
 # Constructors of all kinds
 
 
