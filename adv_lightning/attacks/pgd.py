@@ -98,4 +98,5 @@ def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
         logits = model(private_copy(model, x))
     single = logits.dim() == 1 or logits.shape[1] == 1
     right = (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y
-    return right & ~logits.isnan().reshape(len(logits), -1).any(dim=1)  # argmax names a class even then
+    nan = logits.isnan()  # where argmax names a class all the same
+    return right & ~(nan if logits.dim() == 1 else nan.flatten(1).any(dim=1))
