@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
+from adv_lightning.attacks.copying import copy_of
 from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.attacks.plain_values import number
 from adv_lightning.data.class_names import check_class_names, class_names
@@ -38,6 +39,7 @@ from adv_lightning.methods.input_checks import (
     number_of,
     pair,
     warn_of_rounding,
+    warn_of_training_steps,
 )
 from adv_lightning.methods.mixed import Mixed, chosen
 from adv_lightning.methods.moved_paths import moved
@@ -135,6 +137,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
             check_range("val_attack_samples", val_attack_samples, 1)
+        warn_of_training_steps(backbone)
         if channels_last:
             backbone.to(memory_format=torch.channels_last)
         if compiled:
@@ -144,7 +147,9 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self.channels_last = channels_last
         self.method = chosen(method, Mixed(attack, alpha, crafting, masks, statistics))
         self.loss_fn = as_loss(loss_fn)
-        self.val_attack = self.method.attack if val_attack is None else val_attack
+        trains = self.method.attack
+        # A copy, so that a schedule of eps does not change what is validated.
+        self.val_attack = copy_of(trains) if val_attack is None and trains is not None else val_attack
         factories: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
         factories |= stored_arguments.restore(factories, ())
         self.optimizer_factory = factories["optimizer"]

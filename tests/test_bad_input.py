@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -165,13 +166,26 @@ def bytes_without_an_attack(tmp_path: Path) -> None:
         fit(AdversarialModule(mlp(), None), loader)
 
 
-def eps_of_normalised_inputs(tmp_path: Path) -> None:
+class Trains(LightningModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self(batch[0]).sum()
+
+
+def eps_of_normalised_inputs(tmp_path: Path) -> str:
     x, y, std = torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 0]), 0.25
     net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     outside = FGSM(0.1)(net, (x - 0.5) / std, y, loss_fn=F.cross_entropy) * std + 0.5
     inside = FGSM(0.1)(Normalized(net, [0.5], [std]), x, y, loss_fn=F.cross_entropy)
     torch.testing.assert_close((outside - x).abs(), torch.full_like(x, 0.1 * std))
     torch.testing.assert_close((inside - x).abs(), torch.full_like(x, 0.1))
+    return warned(lambda: fit(AdversarialModule(mlp(), FGSM("8/255")), batches(1)))
 
 
 def no_eps(tmp_path: Path) -> str:
@@ -330,6 +344,10 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "uint8 inputs": lambda _: both(lambda x, y: ((x * 255).byte(), y)),
     "uint8 inputs, without an attack": bytes_without_an_attack,
     "normalised inputs, and eps meant for pixels": eps_of_normalised_inputs,
+    "eps 8 on pixels in [0, 1]": lambda _: warned(
+        lambda: fit(AdversarialModule(mlp(), FGSM(8)), changed(lambda x, y: (x.sigmoid(), y)))
+    ),
+    "a LightningModule as the backbone": lambda _: warned(lambda: AdversarialModule(Trains(), FGSM(0.1))),
     "eps that is negative, NaN, infinite or not a number": no_eps,
     "alpha outside [0, 1], NaN or not a number": no_alpha,
     "a word for alpha on the command line": lambda _: command([*DIGITS, "--model.alpha=much"]),

@@ -25,9 +25,10 @@ class FiniteLoss(Callback):
     `detect_anomaly` does, but it slows every step.
 
     To avoid waiting for the device in every step, the losses are checked only every `every_n_batches` batches and at
-    the end of an epoch. The weights are checked at the end of an epoch, before validation and before a checkpoint is
-    written. So a checkpoint never contains NaN or infinite weights, and earlier checkpoints are kept. One exception: a
-    weights-only checkpoint in mid-epoch, of which Lightning does not tell callbacks.
+    the end of an epoch. The weights, and the buffers that were finite at the start, such as running statistics, are
+    checked at the end of an epoch, before validation and before a checkpoint is written. So a checkpoint never contains
+    weights that have become NaN or infinite, and earlier checkpoints are kept. One exception: a weights-only checkpoint
+    in mid-epoch, of which Lightning does not tell callbacks.
 
     A GradScaler (precision 16-mixed) skips steps that overflow. With one, training ends only when `every_n_batches`
     losses in a row are not finite.
@@ -52,9 +53,13 @@ class FiniteLoss(Callback):
             raise ValueError(f"every_n_batches={every_n_batches!r}: give at least 1")
         self.every_n_batches = every_n_batches
         self._seen: list[tuple[str, tuple[Tensor | None, ...]]] = []
+        self._buffers: set[str] = set()  # those that were finite at the start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._seen = []
+        # A network may have infinity in a buffer on purpose, such as a mask.
+        buffers = [(name, b) for name, b in pl_module.named_buffers() if b.is_floating_point()]
+        self._buffers = {name for name, buffer in buffers if buffer.isfinite().all()}
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
@@ -73,7 +78,8 @@ class FiniteLoss(Callback):
 
     def _check_all(self, trainer: Trainer, module: LightningModule) -> None:
         self._check_losses(trainer)
-        named = [(name, p.isfinite().all()) for name, p in module.named_parameters()]
+        buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in self._buffers]
+        named = [(name, tensor.isfinite().all()) for name, tensor in (*module.named_parameters(), *buffers)]
         if named and not torch.stack([finite for _, finite in named]).all():
             name = next(name for name, finite in named if not finite)
             raise NotFiniteError(

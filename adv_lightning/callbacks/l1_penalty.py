@@ -54,8 +54,13 @@ class L1Penalty(Term):
 
     def term(self, pl_module: LightningModule) -> Callable[[Tensor], Tensor]:
         layers = self.check(adversarial(pl_module, self))
-        # The weights are read anew each time, since a weight may be computed from other parameters.
-        return lambda x: self.coefficient * torch.stack([_weight(layer).abs().sum() for layer in layers]).sum()
+
+        def term(x: Tensor) -> Tensor:
+            # Read anew each time, since a weight may be computed from other parameters. Tied ones count once.
+            weights = {id(weight): weight for weight in map(_weight, layers)}
+            return self.coefficient * torch.stack([weight.abs().sum() for weight in weights.values()]).sum()
+
+        return term
 
 
 def _has_weight(layer: nn.Module) -> bool:

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_info
 
 
 def process_seed() -> int | None:
@@ -27,6 +28,8 @@ class BatchSeeding:
     Without a global seed, it only gives the processes different seeds, once.
     """
 
+    _last: int | None = None  # the last seed of any training in this process
+
     def __init__(self) -> None:
         self.started = False
         self.streams: dict[int, torch.Generator] = {}
@@ -34,8 +37,14 @@ class BatchSeeding:
         self._batch: tuple[int, int] | None = None
 
     def restart(self) -> None:
-        """Begin a new training."""
+        """Begin a new training, and say if its draws do not follow the last call of `torch.manual_seed`."""
         self._batch = None
+        seed, here = process_seed(), torch.initial_seed()
+        if seed is not None and here not in (seed, BatchSeeding._last):
+            rank_zero_info(
+                f"Dropout and noise of the training follow seed_everything({seed}), and not the later "
+                f"torch.manual_seed({here}). To repeat a training with other draws, call seed_everything again."
+            )
 
     def seed(self, epoch: int, batch_idx: int, rank: int, processes: int, device: torch.device) -> bool:
         """Seed the generators of the CPU and of `device` for one batch.
@@ -54,6 +63,7 @@ class BatchSeeding:
             own = mix_seed(seed, epoch, rank, batch_idx, 3)
             # Not torch.manual_seed, which makes a small net's step a tenth slower where CUDA exists but is not used.
             torch.default_generator.manual_seed(own)
+            BatchSeeding._last = own
             if device.type != "cpu":
                 torch.get_device_module(device).manual_seed(own)
         elif first and processes > 1:

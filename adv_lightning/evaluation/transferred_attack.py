@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.gradients import LossFn, Model
+from adv_lightning.attacks.model_mode import InEvalMode
 from adv_lightning.attacks.threat_model import Ball
 from adv_lightning.data.class_names import check_class_names
 from adv_lightning.evaluation.from_checkpoint import load_module
@@ -60,5 +61,8 @@ class Transferred(Attack):
         with torch.inference_mode(False), torch.autocast(x.device.type, enabled=False):
             source = self._sources[0].to(x.device)
             dtype = next((p.dtype for p in source.parameters()), x.dtype)
-            crafted: Tensor = self.attack(source, x.to(dtype), y, loss_fn=source.loss)
+            # The source is in eval mode always. In training, the attack must draw anew in each step all the same.
+            crafted_on = InEvalMode(source)
+            crafted_on.training = isinstance(model, nn.Module) and model.training
+            crafted: Tensor = self.attack(crafted_on, x.to(dtype), y, loss_fn=source.loss)
         return crafted.to(x.dtype)

@@ -1,4 +1,7 @@
-"""Checks of batches, logits and arguments: bad input is named before it fails somewhere in torch."""
+"""Checks of batches, logits and arguments: bad input is named before it fails somewhere in torch.
+
+Length: many small checks, each with its message.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,11 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
+from adv_lightning.attacks.threat_model import Ball
 from adv_lightning.losses import Loss
 
+_PIXELS = 32
+"""Sizes of up to so many 255ths are taken for sizes of pixels."""
 _SLACK = 1e-3
 """How far an input may lie outside an attack's bounds, as a share of their range: bounds may be rounded."""
 
@@ -40,8 +46,13 @@ def number_of(x: Any, y: Any) -> int:
     return next((len(part) for part in (y, x) if isinstance(part, Tensor) and part.dim()), 1)
 
 
-def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
+def check_inputs(x: Tensor, *attacks: Attack | None, sized: bool = False) -> None:
     """Check the values of the inputs, which waits for the device.
+
+    Args:
+        x: Inputs.
+        *attacks: Their bounds must hold the inputs.
+        sized: Whether to warn of an eps that is not in the units of the inputs.
 
     Raises:
         ValueError: a value is NaN or infinite, or lies outside the bounds of an attack.
@@ -57,6 +68,8 @@ def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
     for attack in attacks:
         ball = None if attack is None else attack.ball()
         bounds = getattr(attack, "bounds", None) if ball is None else ball.bounds
+        if sized and ball is not None:
+            _warn_of_size(ball, low, high, repr(attack))
         if bounds is None or not _is_pair(bounds):
             continue  # unclipped, or bounds of another kind, which the attack itself must check
         slack = _SLACK * (bounds[1] - bounds[0])
@@ -66,6 +79,24 @@ def check_inputs(x: Tensor, *attacks: Attack | None) -> None:
                 "by 255, normalise inside the network (Normalized), or set bounds to the range of the inputs, or to "
                 "null for no clipping"
             )
+
+
+def _warn_of_size(ball: Ball, low: float, high: float, attack: str) -> None:
+    """Warn of an eps in the max norm that belongs to other units than inputs from `low` to `high`."""
+    if ball.norm != math.inf or not isinstance(ball.eps, Real):
+        return
+    eps, steps = float(ball.eps), float(ball.eps) * 255
+    if eps > max(high - low, 1):
+        rank_zero_warn(
+            f"{attack}: eps is larger than the range of the inputs, [{low:.4g}, {high:.4g}]. It is in the units of the "
+            f"inputs: for pixels in [0, 1] give eps={eps:g}/255"
+        )
+    elif 1 <= round(steps) <= _PIXELS and abs(steps - round(steps)) < 1e-6 and (low < -_SLACK or high > 1 + _SLACK):
+        rank_zero_warn(
+            f"{attack}: eps is {round(steps)}/255, a size for pixels in [0, 1], but the inputs lie in [{low:.4g}, "
+            f"{high:.4g}], and eps is in their units. Give the network pixels in [0, 1] and normalise inside it "
+            "(Normalized), or divide eps by the std"
+        )
 
 
 class BatchCheck:
@@ -117,7 +148,7 @@ class BatchCheck:
                 f"inputs have shape {list(x.shape)} and labels {list(y.shape)}: a batch needs one label per input"
             )
         if self.first:
-            check_inputs(x, self.attack)
+            check_inputs(x, self.attack, sized=True)
         # On the CPU no one waits, and elsewhere a label below 0 is found at the end of the epoch.
         if self.loss is not None and (self.first or (self.judged and tensors and y.device.type == "cpu")):
             self._hooks.append(self.model.register_forward_hook(self._after))
@@ -193,6 +224,20 @@ def check_attack(attack: Any) -> None:
 
 def _is_pair(bounds: Any) -> bool:
     return isinstance(bounds, tuple | list) and len(bounds) == 2 and all(isinstance(each, Real) for each in bounds)
+
+
+def warn_of_training_steps(backbone: nn.Module) -> None:
+    """Warn of a backbone that is, or has in it, what trains itself: a LightningModule of another kind."""
+    for name, part in backbone.named_modules():
+        kinds = [kind for kind in type(part).__mro__ if "training_step" in vars(kind)]
+        own = [kind for kind in kinds if not kind.__module__.startswith(("lightning.", "pytorch_lightning."))]
+        if own and not hasattr(part, "objective"):
+            place = f"the backbone ({name})" if name else "the backbone"
+            rank_zero_warn(
+                f"{place} is a {type(part).__name__}, which has a training_step: only its forward is used here, not "
+                "its training_step, optimizer and logging. Pass its network as the backbone, and override loss and "
+                "unpack of AdversarialModule for what its training_step does"
+            )
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

@@ -29,6 +29,7 @@ def test_ends_training_and_names_the_batch(every: int, at: int) -> None:
     assert module.trainer.global_step <= max(at + every, 6)
 
 
+@pytest.mark.filterwarnings("ignore:FGSM.*eps is larger than the range")
 def test_names_the_term() -> None:
     class Fragile(nn.Module):
         """Infinite if an input lies beyond 5, as only the attack makes it."""
@@ -134,3 +135,39 @@ def test_scaler_may_skip_some_steps_but_not_all() -> None:
         show(Skips(4), [inf] * 4)
     with pytest.raises(NotFiniteError, match="loss inf in batch 0 of epoch 0"):
         show(FiniteLoss(4), [inf, 1])
+
+
+class Keeps(nn.Module):
+    """A network with a buffer that it ruins in its second batch, and one that is infinite on purpose."""
+
+    def __init__(self, ruin: float) -> None:
+        super().__init__()
+        self.net, self.ruin = mlp(), ruin
+        self.register_buffer("mean", torch.zeros(2))
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+        self.register_buffer("steps", torch.tensor(0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.steps += 1
+            if self.steps > 2:
+                self.mean[0] = self.ruin
+        return self.net(x)
+
+
+@pytest.mark.parametrize("ruin", [torch.inf, torch.nan])
+def test_names_a_buffer_that_is_not_finite_any_more(ruin: float, tmp_path: Path) -> None:
+    callbacks = [FiniteLoss(), AdversarialCheckpoint(dirpath=tmp_path)]
+    with pytest.raises(NotFiniteError, match=r"backbone\.mean has values that are NaN or infinite"):
+        fit(
+            AdversarialModule(Keeps(ruin), FGSM(0.1)),
+            batches(2),
+            batches(1),
+            callbacks=callbacks,
+            enable_checkpointing=True,
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_buffer_may_be_infinite_from_the_start() -> None:
+    fit(AdversarialModule(Keeps(1.0), FGSM(0.1)), batches(2), callbacks=[FiniteLoss()])

@@ -105,3 +105,16 @@ def test_module_is_restored_and_fits_again(error: Any) -> None:
     assert module.terms == []
     fit(module, batches(1), callbacks=[callback])
     assert module.terms == []
+
+
+def test_tied_weights_count_once() -> None:
+    first, second = nn.Linear(6, 6).double(), nn.Linear(6, 6).double()
+    second.weight = first.weight
+    net = nn.ModuleDict({"a": first, "b": second})
+    module = AdversarialModule(nn.Sequential(), FGSM(0.1))
+    module.backbone = net
+    for layers in (["a"], ["b"], ["a", "b"]):
+        assert L1Penalty(0.5, layers).term(module)(torch.zeros(1)) == 0.5 * first.weight.abs().sum()
+    second.weight = nn.Parameter(torch.ones_like(first.weight))
+    both = first.weight.abs().sum() + 36
+    assert L1Penalty(0.5, ["a", "b"]).term(module)(torch.zeros(1)).item() == pytest.approx(0.5 * both.item())

@@ -68,3 +68,28 @@ def test_without_a_seed_tells_processes_apart_once() -> None:
         seeding.seed(0, 1, rank, processes, CPU)
         seeding.seed(1, 0, rank, processes, CPU)
         assert torch.equal(torch.get_rng_state(), state)
+
+
+def said(caplog: pytest.LogCaptureFixture, seeding: BatchSeeding | None = None) -> int:
+    caplog.clear()
+    (seeding or BatchSeeding()).restart()
+    return sum("torch.manual_seed" in record.getMessage() for record in caplog.records)
+
+
+def test_says_that_a_later_manual_seed_changes_nothing(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+    with caplog.at_level("INFO"):
+        torch.manual_seed(5)
+        assert said(caplog) == 0  # no seed_everything
+        monkeypatch.setenv("PL_GLOBAL_SEED", "3")  # so that it is put back
+        seed_everything(3, verbose=False)
+        assert said(caplog) == 0
+        seeding = BatchSeeding()
+        seeding.seed(0, 0, 0, 1, torch.device("cpu"))
+        assert said(caplog) == said(caplog, seeding) == 0  # a second training
+        torch.manual_seed(6)
+        assert said(caplog) == 1
+        assert "seed_everything(3)" in caplog.text
+        assert "torch.manual_seed(6)" in caplog.text

@@ -39,7 +39,7 @@ def digits() -> Batch:
 
 def judged() -> nn.Module:
     torch.manual_seed(3)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
 
 
 @pytest.mark.parametrize("attack", [FGSM(0.1), PGD(0.1, steps=3)])
@@ -164,3 +164,14 @@ def test_source_keeps_its_precision(checkpoint: str, digits: Batch, precision: s
         attack(None, x, y, loss_fn=None)
     assert [logits.dtype for logits in seen] == [torch.float32]
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_draws_anew_in_each_step_of_training(checkpoint: str, digits: Batch) -> None:
+    x, y = digits
+    attack = Transferred(checkpoint, PGD(0.1, steps=1, random_start=True))
+    model = judged()
+    for training in (True, False):
+        model.train(training)
+        crafted = [attack(model, x, y, loss_fn=F.cross_entropy) for _ in range(2)]
+        assert torch.equal(*crafted) is not training
+    assert not any(module.training for module in attack._sources[0].modules())

@@ -51,7 +51,7 @@ class RootOfZero(nn.Module):
 @pytest.mark.filterwarnings("ignore:Error detected in MulBackward0")  # what the switch is for
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.filterwarnings("ignore:FGSM.*gradient is zero or NaN")
-@pytest.mark.filterwarnings("ignore:val: the logits of 200 predictions are not finite")
+@pytest.mark.filterwarnings("ignore:val. the logits of 200 predictions are not finite")
 def test_detect_anomaly() -> None:
     model = module(net(RootOfZero()))
     fit(model)
