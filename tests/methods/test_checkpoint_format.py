@@ -17,6 +17,7 @@ def saved(tmp_path: Path, module: AdversarialModule) -> Path:
     return path
 
 
+@pytest.mark.filterwarnings("ignore:.*eps is 8/255:UserWarning")
 def test_rebuilds_a_module(tmp_path: Path) -> None:
     module = AdversarialModule(
         mlp(), FGSM("8/255", bounds=(-3, 3)), alpha=0.3, val_attack=PGD(0.2, steps=3), crafting="eval", masks="shared",
