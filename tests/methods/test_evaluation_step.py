@@ -101,12 +101,12 @@ def test_without_attack() -> None:
 def test_confidence_needs_a_mistake() -> None:
     net = nn.Linear(3, 3, bias=False).double()
     nn.init.eye_(net.weight)
-    x, y = 100 * torch.eye(3, dtype=torch.float64), torch.arange(3)
+    x, y = 30 * torch.eye(3, dtype=torch.float64), torch.arange(3)
     trainer = quiet_trainer()
     trainer.validate(AdversarialModule(net, FGSM(0.1)), Batches((x, y)), verbose=False)
     assert found(trainer, "val").keys() == {"val/loss", "val/error", "val/adv_error"}
     assert found(trainer, "val")["val/adv_error"] == 0
-    trainer.validate(AdversarialModule(net, FGSM(90)), Batches((x, y)), verbose=False)
+    trainer.validate(AdversarialModule(net, FGSM(28)), Batches((x, y)), verbose=False)
     assert found(trainer, "val")["val/adv_error"] == 1
     assert found(trainer, "val")["val/adv_confidence"] == pytest.approx(0.5)  # the two other classes tie
 
