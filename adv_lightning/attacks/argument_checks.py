@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor
 
 
@@ -28,6 +29,18 @@ def magnitude(name: str, value: float | str) -> float:
             f"{name}={value!r}: give a finite number >= 0, such as 0.25, or a fraction such as 8/255"
         ) from None
     return number
+
+
+def warn_of_short_walk(attack: str, eps: float, steps: int, step_size: float, name: str = "step_size") -> None:
+    """Warn of steps that cannot lead from the clean input to the edge of its ball. A step of 0 is taken as meant."""
+    walk = steps * step_size
+    if 0 < walk < eps * (1 - 1e-6):
+        rank_zero_warn(
+            f"{attack}: steps * {name} = {steps} * {step_size:.4g} = {walk:.4g} is less than eps={eps:.4g}, so the "
+            f"edge of the ball is out of reach. Take more steps, or a longer {name}; 2.5 * eps / steps is "
+            f"{2.5 * eps / steps:.4g}",
+            stacklevel=4,
+        )
 
 
 def check_bounds(bounds: tuple[float, float] | None) -> tuple[float, float] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude, warn_of_short_walk
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.gradients import (
     LossFn,
@@ -30,7 +30,9 @@ class PGD(Attack):
 
     Args:
         eps: Radius of the max-norm ball, in the units of the input: a number or a fraction such as 8/255.
-        step_size: Size of each step, in the same units. Null: a tenth of eps.
+        step_size: Size of each step, in the same units. "auto": 2.5 * eps / steps, with which any number of steps can
+            cross the ball. Null: a tenth of eps, however many the steps; it was the default before, so settings that
+            were stored then still mean what they did.
         steps: Number of steps, each one forward and one backward pass.
         random_start: Start from a point drawn uniformly from the ball instead of from x.
         bounds: Lowest and highest pixel value, to which every iterate is clipped. Null: not clipped.
@@ -40,12 +42,19 @@ class PGD(Attack):
     Raises:
         ValueError: a size is negative or not a number, `steps` or `restarts` is below 1, `bounds` do not increase, or
             `restarts` is above 1 without a random start.
+
+    Warns:
+        UserWarning: `steps * step_size` is above 0 and less than `eps`: the edge of the ball is out of reach.
+
+    Example:
+        >>> PGD("8/255", steps=10).step_size * 255
+        2.0
     """
 
     def __init__(
         self,
         eps: float | str,
-        step_size: float | str | None = None,
+        step_size: float | str | None = "auto",
         steps: int = 40,
         random_start: bool = True,
         bounds: tuple[float, float] | None = None,
@@ -54,20 +63,26 @@ class PGD(Attack):
     ) -> None:
         super().__init__()
         self.eps = magnitude("eps", eps)
-        self.step_size = self.eps / 10 if step_size is None else magnitude("step_size", step_size)
         if steps < 1:
             raise ValueError(f"steps={steps}: give at least 1")
+        self.steps: int = steps
+        if step_size is None:
+            self.step_size = self.eps / 10
+        elif step_size == "auto":
+            self.step_size = 2.5 * self.eps / self.steps
+        else:
+            self.step_size = magnitude("step_size", step_size)
         if restarts < 1:
             raise ValueError(f"restarts={restarts}: give at least 1")
         if restarts > 1 and not random_start:
             raise ValueError(
                 f"restarts={restarts}: all runs are equal without a random start; set random_start to true"
             )
-        self.steps: int = steps
         self.random_start = random_start
         self.bounds = check_bounds(bounds)
         self.seed = seed
         self.restarts = restarts
+        warn_of_short_walk("PGD", self.eps, self.steps, self.step_size)
 
     def forward(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
         check_differentiable_input(x)

@@ -44,9 +44,9 @@ CLIMBING = [
 # They increase a loss of their own.
 EXTERNAL: list[Attack] = []
 if find_spec("torchattacks") is not None:
-    EXTERNAL += [TorchAttack("PGD", arguments={"eps": "8/255", "steps": 2})]
+    EXTERNAL += [TorchAttack("PGD", arguments={"eps": "8/255", "alpha": "4/255", "steps": 2})]
 if find_spec("foolbox") is not None:
-    EXTERNAL += [FoolboxAttack("LinfPGD", "8/255", (0, 1), 5, {"abs_stepsize": "2/255", "steps": 2})]
+    EXTERNAL += [FoolboxAttack("LinfPGD", "8/255", (0, 1), 5, {"abs_stepsize": "4/255", "steps": 2})]
 ATTACKS = [*CLIMBING, *EXTERNAL, SignNoise(0.1), UniformNoise(0.1), GaussianNoise(0.1)]
 attacks = pytest.mark.parametrize("attack", ATTACKS, ids=str)
 climbing = pytest.mark.parametrize("attack", CLIMBING, ids=str)
@@ -178,8 +178,8 @@ def test_refuses_a_model_without_gradient(attack: Attack, frozen: bool) -> None:
         FGSM("8/255"),
         FGSM(0.25, (0, 1)),
         PGD(0.25),
-        PGD(0.3, "2/255", 7, False, (-1, 1), 5),
-        PGD(0.3, "2/255", 3, seed=5, restarts=2),
+        PGD(0.05, "2/255", 7, False, (-1, 1), 5),
+        PGD("4/255", "2/255", 3, seed=5, restarts=2),
         *EXTERNAL,
         ScaledGradient("1/2", "none", (0, 1), True),
         Rotation(0.3, True),

@@ -86,7 +86,7 @@ def test_build_checks_nested_descriptions() -> None:
 
 def test_as_call_omits_defaults_except_those_that_matter() -> None:
     assert as_call(FGSM(1 / 3).config()) == "FGSM(eps=0.3333, bounds=None)"
-    assert as_call(PGD(0.25).config()) == "PGD(eps=0.25, step_size=0.025, steps=40, bounds=None, seed=0)"
+    assert as_call(PGD(0.32).config()) == "PGD(eps=0.32, step_size=0.02, steps=40, bounds=None, seed=0)"
     assert as_call(PGD(0.25, restarts=2).config()).endswith("seed=0, restarts=2)")
     assert as_call(MemberAttack(FGSM(0.1)).config()) == "MemberAttack(attack=FGSM(eps=0.1, bounds=None))"
     assert as_call(Mine(0.5).config()) == "Mine(eps=0.5)"

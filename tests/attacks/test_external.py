@@ -117,7 +117,7 @@ def test_inputs_of_every_shape(shape: tuple[int, ...]) -> None:
 
 L2 = {"norm": "L2", "eps": 0.5}
 BALLS = [
-    (TorchAttack("MIFGSM", arguments={"eps": 0.1}), 0.1, math.inf),
+    (TorchAttack("MIFGSM", arguments={"eps": 0.1, "alpha": 0.02}), 0.1, math.inf),
     (TorchAttack("PIFGSMPP", arguments={"max_epsilon": "1/10"}), 0.1, math.inf),
     (TorchAttack("APGD", (0, 1), arguments={"eps": 0.1}), 0.1, math.inf),
     (TorchAttack("APGD", arguments=L2), 0.5, 2),
@@ -208,10 +208,10 @@ def test_single_logit_becomes_two_of_the_same_probability() -> None:
 
 
 DRAWING = [
-    lambda seed: TorchAttack("PGD", seed=seed, arguments={"eps": 0.1, "alpha": 0.001}),
+    lambda seed: TorchAttack("PGD", seed=seed, arguments={"eps": 0.1, "alpha": 0.001, "steps": 100}),
     lambda seed: TorchAttack("Square", seed=seed, arguments={"eps": 0.05, "n_queries": 5}),  # has a seed of its own
     lambda seed: TorchAttack("Pixle", (0, 1), seed=seed, arguments={"restarts": 2}),  # draws from numpy
-    lambda seed: FoolboxAttack("LinfPGD", 0.1, seed=seed, arguments={"abs_stepsize": 0.001}),
+    lambda seed: FoolboxAttack("LinfPGD", 0.1, seed=seed, arguments={"abs_stepsize": 0.001, "steps": 100}),
 ]
 
 
@@ -240,7 +240,7 @@ def test_train_mode_draws_anew() -> None:
     assert torch.equal(DRAWING[0](0)(net, x, y, loss_fn=F.cross_entropy), first)
 
 
-@pytest.mark.parametrize("attack", [pgd_of("foolbox", None, 2), pgd_of("torchattacks", None, 2), AutoAttack(0.1)])
+@pytest.mark.parametrize("attack", [pgd_of("foolbox", None, 4), pgd_of("torchattacks", None, 4), AutoAttack(0.1)])
 def test_restores_everything_after_an_error(attack: Attack) -> None:
     net, x, y = images()
     model = nn.Sequential(nn.BatchNorm2d(1), nn.Dropout(), net).train()

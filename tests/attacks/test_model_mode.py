@@ -196,7 +196,7 @@ def test_attacks_take_a_model_in_eval_mode_for_one_in_training() -> None:
     with InEvalMode(model) as crafted_on:
         assert modes(model) == [False] * 3
         assert torch.equal(crafted_on(x), model(x))
-        first, second = (PGD(0.1, steps=1)(crafted_on, x, y, loss_fn=F.cross_entropy) for _ in range(2))
+        first, second = (PGD(0.1, step_size=0.1, steps=1)(crafted_on, x, y, loss_fn=F.cross_entropy) for _ in range(2))
     assert modes(model) == [True] * 3
     assert not torch.equal(first, second)
 

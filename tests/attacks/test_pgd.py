@@ -3,13 +3,16 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, LogisticLoss
+from adv_lightning import FGSM, PGD, FoolboxAttack, LogisticLoss, TorchAttack
+from adv_lightning.attacks import Attack
 from tests.support.helpers import Counter, mlp
 
 
@@ -18,6 +21,7 @@ def data(n: int = 12, features: int = 6) -> tuple[Tensor, Tensor]:
     return torch.rand(n, features, generator=generator, dtype=torch.float64), torch.arange(n) % 3
 
 
+@pytest.mark.filterwarnings("ignore:PGD.*out of reach:UserWarning")
 @pytest.mark.parametrize("random_start", [False, True])
 def test_reaches_the_corner_on_a_linear_model(random_start: bool) -> None:
     torch.manual_seed(0)
@@ -155,7 +159,7 @@ def mistakes(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def test_restarts_keep_the_first_success_or_the_last_run() -> None:
     net, (x, _) = steep(), data(200)
     y = net(x).argmax(dim=1)
-    kwargs = {"eps": 0.15, "step_size": 0.05, "steps": 2}
+    kwargs = {"eps": 0.15, "step_size": 0.075, "steps": 2}
     runs = [PGD(**kwargs, seed=4 + i)(net, x, y, loss_fn=F.cross_entropy) for i in range(4)]
     errs = [mistakes(net, run, y) for run in runs]
     expected = runs[-1].clone()
@@ -172,7 +176,7 @@ def test_restarts_keep_the_first_success_or_the_last_run() -> None:
 def test_more_restarts_never_fool_fewer() -> None:
     net, (x, _) = steep(), data(200)
     y = net(x).argmax(dim=1)
-    found = [PGD(0.15, 0.05, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2, 3, 5)]
+    found = [PGD(0.15, 0.075, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2, 3, 5)]
     wrong = [mistakes(net, each, y) for each in found]
     for fewer, more in itertools.pairwise(wrong):
         assert (more | ~fewer).all()
@@ -193,8 +197,8 @@ def test_restarts_take_only_unfooled_examples() -> None:
     y = net(x).argmax(dim=1)
     sizes: list[int] = []
     net.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
-    PGD(0.15, 0.05, 2, restarts=3)(net, x, y, loss_fn=F.cross_entropy)
-    runs = [PGD(0.15, 0.05, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2)]
+    PGD(0.15, 0.075, 2, restarts=3)(net, x, y, loss_fn=F.cross_entropy)
+    runs = [PGD(0.15, 0.075, 2, restarts=n)(net, x, y, loss_fn=F.cross_entropy) for n in (1, 2)]
     first, second = (int((~mistakes(net, run, y)).sum()) for run in runs)
     assert 0 < second < first < 200
     assert sizes[:8] == [200, 200, 200, first, first, first, second, second]
@@ -220,9 +224,48 @@ def test_restarts_with_a_single_logit(shape: tuple[int, ...]) -> None:
     assert sizes[:3] == [100, 100, right]
 
 
-def test_default_step_size_is_a_tenth_of_eps() -> None:
-    assert PGD("8/255").step_size == 8 / 255 / 10
-    assert PGD(0.3, step_size="2/255").step_size == 2 / 255
+@pytest.mark.parametrize("steps", [1, 3, 10, 40])
+def test_default_steps_can_cross_the_ball(steps: int) -> None:
+    assert PGD("8/255", steps=steps).step_size == 2.5 * 8 / 255 / steps
+    assert PGD(0.3, steps=steps).reach() == pytest.approx(1.5 * 0.3)  # from the far side of a random start
+
+
+def test_step_size_is_what_is_given() -> None:
+    assert PGD(0.3, step_size="2/255", steps=100).step_size == 2 / 255
+    assert PGD(0.3, step_size=None, steps=20).step_size == 0.03  # what settings of before the default of today meant
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (partial(PGD, 0.3, step_size="2/255", steps=10), r"PGD: steps \* step_size = 10 \* 0.007843 = .*eps=0.3"),
+        (partial(PGD, 0.3, step_size=None, steps=3), r"2.5 \* eps / steps is 0.25"),
+        (partial(TorchAttack, "PGD", (0, 1), arguments={"eps": 0.3}), r"TorchAttack PGD: steps \* alpha = 10 \* "),
+        (partial(TorchAttack, "PGDL2", (0, 1), arguments={"eps": 3, "steps": 5}), r"alpha = 5 \* 0.2 = 1 "),
+        (partial(FoolboxAttack, "LinfPGD", 0.3, arguments={"abs_stepsize": 0.001}), r"40 \* 0.001 = 0.04 "),
+        (partial(FoolboxAttack, "L2PGD", 0.3, arguments={"steps": 5}), r"rel_stepsize = 5 \* 0.0075"),
+    ],
+)
+def test_warns_of_steps_that_cannot_reach_the_edge(make: Callable[[], Attack], words: str) -> None:
+    with pytest.warns(UserWarning, match=words):
+        make()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(PGD, 0.1, step_size=0.01, steps=10),  # exactly to the edge
+        partial(PGD, 0.1, step_size=0, steps=1),  # the random start alone
+        partial(PGD, 0),
+        partial(TorchAttack, "PGD", (0, 1), arguments={"eps": "8/255"}),
+        partial(TorchAttack, "MIFGSM", arguments={"eps": 0.1, "alpha": 0.02}),
+        partial(TorchAttack, "FFGSM", (0, 1), arguments={"eps": 0.3}),
+        partial(FoolboxAttack, "LinfPGD", 0.3),
+        partial(FoolboxAttack, "LinfDeepFoolAttack", 0.3),
+    ],
+)
+def test_does_not_warn_of_other_steps(make: Callable[[], Attack]) -> None:
+    make()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ CHECKPOINT = str(Path(__file__))  # read only when the attack is called
 KNOWN: list[tuple[Attack, ThreatModel]] = [
     (FGSM(0.25), ThreatModel(Ball(math.inf, 0.25), True, True, 1, 0.25)),
     (FGSM("1/4", (0, 1)), ThreatModel(Ball(math.inf, 0.25, BOX), True, True, 1, 0.25)),
-    (PGD(0.5, 0.125, 3), ThreatModel(Ball(math.inf, 0.5), True, True, 3, -0.125)),
+    (PGD(0.5, 0.125, 6), ThreatModel(Ball(math.inf, 0.5), True, True, 6, 0.25)),
     (PGD(0.5, 0.125, 8, random_start=False), ThreatModel(Ball(math.inf, 0.5), True, True, 8, 1.0)),
     (ScaledGradient(2), ThreatModel(Ball(2, 2.0), True, True, 1, 2.0)),
     (ScaledGradient(2, "none"), ThreatModel(None, True, True, 1, None)),
@@ -43,7 +43,7 @@ KNOWN: list[tuple[Attack, ThreatModel]] = [
     (UniformNoise(0.25, BOX), ThreatModel(Ball(math.inf, 0.25, BOX), False, False, 1, 0.25)),
     (GaussianNoise(0.25), ThreatModel(None, False, False, 1, None)),
     (MemberAttack(ScaledGradient(2)), ThreatModel(Ball(2, 2.0), True, False, 1, 2.0)),
-    (Transferred(CHECKPOINT, PGD(0.5, 0.125, 3)), ThreatModel(Ball(math.inf, 0.5), True, False, 3, -0.125)),
+    (Transferred(CHECKPOINT, PGD(0.5, 0.125, 6)), ThreatModel(Ball(math.inf, 0.5), True, False, 6, 0.25)),
     (Transferred(CHECKPOINT, TargetedFGSM(0.25, 3)), ThreatModel(Ball(math.inf, 0.25), False, False, 1, 0.25)),
 ]
 

@@ -21,6 +21,11 @@ def loader() -> Batches:
     return Batches(*[(x.clamp(-2, 2), y) for x, y in drawn])
 
 
+def pgd40(eps: float, bounds: tuple[float, float] | None = None) -> PGD:
+    """Return PGD as the suite adds it."""
+    return PGD(eps, step_size=eps / 10, bounds=bounds)
+
+
 def row_by_hand(net: nn.Module, name: str, attack: Attack | None, n: int = 29) -> dict[str, Any]:
     x, y = (torch.cat(parts)[:n] for parts in zip(*loader(), strict=True))
     net = copy.deepcopy(net).eval()
@@ -75,7 +80,7 @@ def judged(suite: AttackSuite, attack: Attack | None = None, **kwargs: Any) -> t
 def test_puts_pgd_beside_the_own_attack() -> None:
     suite = AttackSuite()
     module, trainer = judged(suite)
-    pgd = PGD(0.3, bounds=(-2, 2))
+    pgd = pgd40(0.3, bounds=(-2, 2))
     assert suite.rows == [
         row_by_hand(module.backbone, "clean", None),
         row_by_hand(module.backbone, "FGSM", FGSM(0.3, bounds=(-2, 2))),
@@ -132,14 +137,14 @@ OTHER_FGSM = type("FGSM", (Sideways,), {"__qualname__": "other.<locals>.FGSM"})
 @pytest.mark.parametrize(
     ("own", "added"),
     [
-        (FGSM(0.3, bounds=(-2, 2)), {"PGD": PGD(0.3, bounds=(-2, 2))}),
-        (PGD(0.3, steps=1), {"FGSM": FGSM(0.3), "PGD-40": PGD(0.3)}),
-        (PGD(0.3, steps=39, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD-40": PGD(0.3, bounds=(-2, 2))}),
+        (FGSM(0.3, bounds=(-2, 2)), {"PGD": pgd40(0.3, bounds=(-2, 2))}),
+        (PGD(0.3, steps=1), {"FGSM": FGSM(0.3), "PGD-40": pgd40(0.3)}),
+        (PGD(0.3, steps=39, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD-40": pgd40(0.3, bounds=(-2, 2))}),
         (PGD(0.3, steps=40), {"FGSM": FGSM(0.3)}),
         (PGD(0.3, steps=41), {"FGSM": FGSM(0.3)}),
-        (StrongerPGD(0.3, steps=41), {"FGSM": FGSM(0.3), "PGD": PGD(0.3)}),
-        (Sideways(0.3, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD": PGD(0.3, bounds=(-2, 2))}),
-        (OTHER_FGSM(0.3), {"FGSM-1": FGSM(0.3), "PGD": PGD(0.3)}),
+        (StrongerPGD(0.3, steps=41), {"FGSM": FGSM(0.3), "PGD": pgd40(0.3)}),
+        (Sideways(0.3, bounds=(-2, 2)), {"FGSM": FGSM(0.3, (-2, 2)), "PGD": pgd40(0.3, bounds=(-2, 2))}),
+        (OTHER_FGSM(0.3), {"FGSM-1": FGSM(0.3), "PGD": pgd40(0.3)}),
     ],
 )
 def test_fgsm_and_pgd_stand_beside_any_attack_with_eps(own: Attack, added: dict[str, Attack]) -> None:
@@ -195,7 +200,7 @@ def test_otherwise_no_line_is_printed(
 def test_judges_the_first_samples_only(samples: int) -> None:
     suite = AttackSuite(max_samples=samples)
     module, _ = judged(suite)
-    pgd = PGD(0.3, bounds=(-2, 2))
+    pgd = pgd40(0.3, bounds=(-2, 2))
     assert suite.rows[1]["n"] == 29
     assert suite.rows[2] == row_by_hand(module.backbone, "PGD", pgd, n=min(samples, 29))
 
@@ -271,11 +276,11 @@ def test_fgsm_and_pgd_at_a_list_of_eps() -> None:
     suite = AttackSuite(eps=["8/255", 0.5], max_samples=11)
     module, _ = judged(suite)
     attacks = {
-        "PGD": PGD(0.3, bounds=(-2, 2)),
+        "PGD": pgd40(0.3, bounds=(-2, 2)),
         "FGSM 0.03137": FGSM(8 / 255, (-2, 2)),
-        "PGD 0.03137": PGD(8 / 255, bounds=(-2, 2)),
+        "PGD 0.03137": pgd40(8 / 255, bounds=(-2, 2)),
         "FGSM 0.5": FGSM(0.5, (-2, 2)),
-        "PGD 0.5": PGD(0.5, bounds=(-2, 2)),
+        "PGD 0.5": pgd40(0.5, bounds=(-2, 2)),
     }
     assert suite.rows[2:-1] == [row_by_hand(module.backbone, name, attack, 11) for name, attack in attacks.items()]
 
@@ -303,7 +308,7 @@ def test_judges_in_validate_but_not_in_fit(capsys: pytest.CaptureFixture[str]) -
     assert suite.rows == []
     assert "PGD(" not in capsys.readouterr().out
     trainer.validate(module, loader(), verbose=False)
-    assert suite.rows[2] == row_by_hand(module.backbone, "PGD", PGD(0.3, bounds=(-2, 2)))
+    assert suite.rows[2] == row_by_hand(module.backbone, "PGD", pgd40(0.3, bounds=(-2, 2)))
     assert "val/PGD_error" in trainer.callback_metrics
     assert "Validation, model in eval mode" in capsys.readouterr().out
 
@@ -428,7 +433,7 @@ def test_an_attack_may_have_the_own_attacks_name() -> None:
     assert suite.rows[1] == row_by_hand(module.backbone, "own FGSM", FGSM(0.3, bounds=(-2, 2)))
     assert suite.rows[2] == row_by_hand(module.backbone, "FGSM", FGSM(0.05))
     assert suite.rows[3] == row_by_hand(module.backbone, "PGD 0.5", FGSM(0.07))
-    assert suite.rows[5] == row_by_hand(module.backbone, "PGD 0.5 (added)", PGD(0.5, bounds=(-2, 2)))
+    assert suite.rows[5] == row_by_hand(module.backbone, "PGD 0.5 (added)", pgd40(0.5, bounds=(-2, 2)))
     assert trainer.callback_metrics["test/FGSM_error"].item() == pytest.approx(suite.rows[2]["error"])
 
 
@@ -441,7 +446,7 @@ def test_refuses_reserved_names(name: str) -> None:
 def test_worst_case_excludes_other_eps() -> None:
     suite = AttackSuite(eps=[0.9], masking=True)
     module, _ = judged(suite)
-    attacks = {"FGSM": FGSM(0.3, bounds=(-2, 2)), "PGD": PGD(0.3, bounds=(-2, 2))}
+    attacks = {"FGSM": FGSM(0.3, bounds=(-2, 2)), "PGD": pgd40(0.3, bounds=(-2, 2))}
     worst = next(row for row in suite.rows if row["name"] == "worst case")
     assert worst == worst_by_hand(module.backbone, attacks)
     assert max(row["error"] for row in suite.rows) > worst["error"]
@@ -454,8 +459,8 @@ def test_validation_uses_at_most_the_own_attacks_examples(samples: int | None, n
     quiet_trainer(callbacks=[suite]).validate(module, loader(), verbose=False)
     found = [(row["name"], row["n"]) for row in suite.rows]
     assert found == [("clean", 29), ("FGSM", 5), ("PGD", n), ("worst case", n)]
-    assert suite.rows[2] == row_by_hand(module.backbone, "PGD", PGD(0.3), n)
-    assert suite.rows[3] == worst_by_hand(module.backbone, {"FGSM": FGSM(0.3), "PGD": PGD(0.3)}, n)
+    assert suite.rows[2] == row_by_hand(module.backbone, "PGD", pgd40(0.3), n)
+    assert suite.rows[3] == worst_by_hand(module.backbone, {"FGSM": FGSM(0.3), "PGD": pgd40(0.3)}, n)
 
 
 @pytest.mark.parametrize(("bounds", "ran"), [(None, False), ((-9.0, 9.0), True)])
@@ -465,7 +470,7 @@ def test_large_eps_needs_a_known_range(bounds: tuple[float, float] | None, ran: 
     outcome = {check.name: check.outcome for check in suite.checks}["large eps"]
     assert (outcome != "not run") is ran
     large = 9 if ran else 0.5
-    assert PGD(large, bounds=bounds).config() in [row["attack"] for row in suite.rows]
+    assert pgd40(large, bounds=bounds).config() in [row["attack"] for row in suite.rows]
 
 
 def test_table_and_keys_have_the_users_names() -> None:

@@ -95,8 +95,8 @@ def test_pgd_as_strong_within_the_margin_passes(error: float) -> None:
     [
         PGD(0.3),
         PGD(0.25, bounds=BOX),
-        PGD(0.25, steps=10),  # from a random start, it cannot reach the corner that FGSM steps to
-        PGD(0.25, steps=9, random_start=False),
+        PGD(0.25, 0.025, steps=10),  # from a random start, it cannot reach the corner that FGSM steps to
+        PGD(0.25, 0.0625, steps=7),
         MemberAttack(PGD(0.25)),
         transferred(PGD(0.25)),
         elsewhere(PGD(0.25)),
@@ -211,7 +211,7 @@ def test_as_strong_with_more_steps_passes(error: float) -> None:
         PGD(0.1, steps=10, seed=1),
         PGD(0.1, steps=40, random_start=False),
         PGD(0.1, steps=40, step_size=0.05),  # longer steps may overshoot
-        PGD(0.1, steps=40, step_size=0.001),  # shorter ones may not arrive
+        PGD(0.1, steps=40, step_size=0.0025),  # shorter ones may not arrive
         MemberAttack(PGD(0.1, steps=40)),
         elsewhere(PGD(0.1, steps=40)),
     ],
@@ -245,7 +245,7 @@ def test_half_the_range_must_fool_nearly_all(error: float, outcome: str, bounds:
     assert "n=1000" in check.words
 
 
-@pytest.mark.parametrize("pgd", [PGD(0.25), PGD(0.5, bounds=(-1, 1)), PGD(0.5, steps=10), FGSM(0.5)])
+@pytest.mark.parametrize("pgd", [PGD(0.25), PGD(0.5, bounds=(-1, 1)), PGD(0.5, 0.05, steps=10), FGSM(0.5)])
 def test_smaller_eps_and_reach_may_leave_some(pgd: Attack) -> None:
     assert found("large eps", row(pgd, 0.1)).outcome == "not run"
 
@@ -330,7 +330,7 @@ def test_other_balls_and_norms_are_not_compared(other: Any) -> None:
 
 
 def test_pgd_that_cannot_cross_may_be_weaker_than_noise() -> None:
-    assert found("transfer and noise", row(PGD(0.1, steps=5), 0.2), row(SignNoise(0.1), 0.9)).outcome == "not run"
+    assert found("transfer and noise", row(PGD(0.1, 0.02, steps=5), 0.2), row(SignNoise(0.1), 0.9)).outcome == "not run"
 
 
 # 6 label leaking
@@ -666,7 +666,7 @@ def test_a_linear_net_shows_no_sign() -> None:
         net.weight.copy_(torch.randn(2, 64, generator=generator))
         y = net(x - 0.5).argmax(1)
         net.bias = nn.Parameter(-net.weight.sum(1) / 2)
-    eps, attacks = 0.03, [FGSM(0.03), PGD(0.03, steps=5)]
+    eps, attacks = 0.03, [FGSM(0.03), PGD(0.03, 0.006, steps=5)]
     rows = [row(attack, error(net, attack(net, x, y, loss_fn=SoftmaxLoss()), y), len(x)) for attack in attacks]
     assert rows[1]["interval"][1] < rows[0]["interval"][0]
     assert found("PGD against FGSM", *rows).outcome == "not run"

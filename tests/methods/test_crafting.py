@@ -74,7 +74,7 @@ def test_a_comparison_in_eval_mode_leaves_adapters_to_train() -> None:
 
 def test_random_starts_are_drawn_anew() -> None:
     torch.manual_seed(0)
-    module = AdversarialModule(nn.Linear(6, 3).double(), attack=PGD(0.1, steps=1), crafting="eval")
+    module = AdversarialModule(nn.Linear(6, 3).double(), attack=PGD(0.1, step_size=0.1, steps=1), crafting="eval")
     x, y = batches(1).batches[0]
     first, second = (module.method.craft(module, x, y) for _ in range(2))
     assert not torch.equal(first, second)

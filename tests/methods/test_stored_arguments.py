@@ -192,9 +192,9 @@ class Steps(PGD):
 
 
 def test_an_attack_that_hands_arguments_on(tmp_path: Path) -> None:
-    module = AdversarialModule(mlp(), Steps("a", 0.2, 0.05, steps=3, seed=4))
+    module = AdversarialModule(mlp(), Steps("a", 0.2, 0.07, steps=3, seed=4))
     again = AdversarialModule.load_from_checkpoint(saved(module, tmp_path), backbone=mlp()).attack
-    assert (again.eps, again.step_size, again.steps, again.seed) == (0.2, 0.05, 3, 4)
+    assert (again.eps, again.step_size, again.steps, again.seed) == (0.2, 0.07, 3, 4)
     assert again.config()["init_args"]["name"] == "a"
 
 

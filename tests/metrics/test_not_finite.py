@@ -138,6 +138,7 @@ def test_a_picture_says_so() -> None:
     assert any("not finite" in axis.get_title() for axis in figure.axes)
 
 
+@pytest.mark.filterwarnings("ignore:.*out of reach:UserWarning")
 def test_pgd_with_restarts_keeps_it() -> None:
     """A start that breaks the logits is a success, whatever the other starts do."""
     net = Breaks()

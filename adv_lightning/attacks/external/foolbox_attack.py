@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from adv_lightning.attacks.argument_checks import check_bounds, magnitude
+from adv_lightning.attacks.argument_checks import check_bounds, magnitude, warn_of_short_walk
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import ExternalAttack, check_name, checked_arguments, in_pixel_range, load
 from adv_lightning.attacks.threat_model import Ball
@@ -31,6 +31,9 @@ class FoolboxAttack(ExternalAttack):
             increase, or the distance is L0, in which foolbox does not keep to an eps.
         TypeError: an argument is missing that the attack requires.
         ImportError: foolbox is not installed.
+
+    Warns:
+        UserWarning: its steps together are shorter than `eps`.
     """
 
     def __init__(
@@ -49,9 +52,15 @@ class FoolboxAttack(ExternalAttack):
         self.bounds = check_bounds(bounds)
         self.seed = seed
         self.arguments = checked_arguments(arguments, set(inspect.signature(known[name]).parameters), name)
-        self._p = float(self._build(1.0).distance.p)
+        built = self._build(1.0)
+        self._p = float(built.distance.p)
         if self._p == 0:
             raise ValueError(f"{name} measures in L0, in which foolbox does not keep to an eps: choose another attack")
+        if hasattr(built, "steps") and hasattr(built, "rel_stepsize"):
+            given = getattr(built, "abs_stepsize", None)
+            self.steps, self.random_start = int(built.steps), bool(getattr(built, "random_start", False))
+            self.step_size = float(built.rel_stepsize * self.eps if given is None else given)
+            warn_of_short_walk(f"FoolboxAttack {name}", self.eps, self.steps, self.step_size, "rel_stepsize")
 
     def ball(self) -> Ball:
         return Ball(self._p, self.eps, self.bounds)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from adv_lightning.attacks.argument_checks import check_bounds
+from adv_lightning.attacks.argument_checks import check_bounds, warn_of_short_walk
 from adv_lightning.attacks.external.adapter import UnitModel
 from adv_lightning.attacks.external.base import (
     ExternalAttack,
@@ -40,6 +40,9 @@ class TorchAttack(ExternalAttack):
         ValueError: no attack or argument has that name, an eps is missing or not a size, `bounds` do not increase, or
             `bounds` is None for an attack without an eps.
         ImportError: torchattacks is not installed.
+
+    Warns:
+        UserWarning: `steps * alpha` is less than `eps`. The library's default, 10 steps of 2/255, is for eps=8/255.
     """
 
     dtype = torch.float32  # the only one that all of its attacks support
@@ -68,6 +71,14 @@ class TorchAttack(ExternalAttack):
         self._p = 2.0 if norm == "L2" else math.inf
         if self.bounds is None and self.ball() is None:
             raise ValueError(f"{name} has no eps, so its result is not bounded: give bounds, such as (0, 1)")
+        if {"eps", "alpha", "steps"} <= taken:
+            defaults = {key: each.default for key, each in parameters.items()}
+            eps, self.steps = self.arguments["eps"], self.arguments.get("steps", defaults["steps"])
+            self.random_start = bool(self.arguments.get("random_start", defaults.get("random_start", False)))
+            # Without bounds the range is known only when it is called; that of pixels in [0, 1] is taken here.
+            span = 1 + 2 * eps if self.bounds is None else self.bounds[1] - self.bounds[0]
+            self.step_size = self.arguments.get("alpha", defaults["alpha"] * span)
+            warn_of_short_walk(f"TorchAttack {name}", eps, self.steps, self.step_size, "alpha")
 
     def ball(self) -> Ball | None:
         eps = self.arguments.get("eps", self.arguments.get("max_epsilon"))
