@@ -2,6 +2,7 @@
 
 from adv_lightning.attacks.base import Attack, Rule, SingleStepAttack
 from adv_lightning.attacks.ensemble_member import MemberAttack
+from adv_lightning.attacks.eot_pgd import EOTPGD
 from adv_lightning.attacks.external import AutoAttack, FoolboxAttack, TorchAttack
 from adv_lightning.attacks.fgsm import FGSM
 from adv_lightning.attacks.gradients import input_gradient
@@ -9,10 +10,12 @@ from adv_lightning.attacks.noise import GaussianNoise, Noise, SignNoise, Uniform
 from adv_lightning.attacks.pgd import PGD
 from adv_lightning.attacks.rotation import Rotation
 from adv_lightning.attacks.scaled_gradient import ScaledGradient
+from adv_lightning.attacks.square import Square
 from adv_lightning.attacks.targeted import TargetedFGSM
 from adv_lightning.attacks.threat_model import Ball
 
 __all__ = [
+    "EOTPGD",
     "FGSM",
     "PGD",
     "Attack",
@@ -27,6 +30,7 @@ __all__ = [
     "ScaledGradient",
     "SignNoise",
     "SingleStepAttack",
+    "Square",
     "TargetedFGSM",
     "TorchAttack",
     "UniformNoise",

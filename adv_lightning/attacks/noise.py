@@ -118,11 +118,11 @@ def draws_of_each(x: Tensor, seed: int, draw: Callable[[Tensor, torch.Generator]
     """Return `draw(example, generator)` for each example of `x`: a function of the seed and the example alone."""
     generator = torch.Generator()
     examples = x.detach().cpu().contiguous()
-    draws = torch.empty_like(examples)
-    for i, example in enumerate(examples):
+    draws = []
+    for example in examples:
         generator.manual_seed(zlib.crc32(example.float().numpy().tobytes(), seed))
-        draws[i] = draw(example, generator)
-    return draws.to(x.device)
+        draws.append(draw(example, generator))
+    return torch.stack(draws).to(x) if draws else torch.empty_like(x)
 
 
 def _blank(value: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -96,12 +96,16 @@ class PGD(Attack):
             x_adv[left] = self._run(model, x[left], y[left], loss_fn, seed)
         return x_adv
 
+    def gradient(self, model: Model, x: Tensor, y: Tensor, loss_fn: LossFn) -> Tensor:
+        """Return the gradient that a step follows, as `x`."""
+        return input_gradient(model, x, y, loss_fn=loss_fn).grad
+
     def _run(self, model: Model, x: Tensor, y: Tensor, loss_fn: LossFn, seed: int) -> Tensor:
         x_adv, low, high = x, x - self.eps, x + self.eps
         if self.random_start:
             x_adv = UniformNoise(self.eps, self.bounds, seed)(model, x, y, loss_fn=loss_fn)
         for _ in range(self.steps):
-            grad = input_gradient(model, x_adv, y, loss_fn=loss_fn).grad
+            grad = self.gradient(model, x_adv, y, loss_fn)
             x_adv = torch.add(x_adv, grad.sign().to(x_adv.dtype), alpha=self.step_size).clamp(low, high)
             x_adv = clip(x_adv, self.bounds)
         return x_adv

@@ -78,9 +78,14 @@ def not_finite_named(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def rate(error: ErrorRate) -> dict[str, Any]:
     """Return the error over all processes, its 95 % interval (Wilson) and n."""
-    with error.sync_context():
-        errors, n = int(error.errors), int(error.total)
+    errors, n = counted(error)
     return {"error": errors / n if n else math.nan, "interval": list(wilson_interval(errors, n)), "n": n}
+
+
+def counted(error: ErrorRate) -> tuple[int, int]:
+    """Return errors and n over all processes."""
+    with error.sync_context():
+        return int(error.errors), int(error.total)
 
 
 def number_of_classes(logits: Tensor, loss_fn: Loss) -> int:

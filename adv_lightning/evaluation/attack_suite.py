@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from adv_lightning.attacks import Attack, input_gradient
+from adv_lightning.attacks import EOTPGD, Attack
 from adv_lightning.attacks.argument_checks import magnitude
 from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.evaluation.attack_counts import AttackCounts, not_finite_named, number_of_classes, rate
 from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
-from adv_lightning.evaluation.default_attacks import added_attacks, default_attacks, joined, what_is_missing
+from adv_lightning.evaluation.default_attacks import (
+    added_attacks,
+    default_attacks,
+    joined,
+    max_norm_ball,
+    what_is_missing,
+)
 from adv_lightning.evaluation.evaluator import Evaluator, announce, class_names
-from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
+from adv_lightning.evaluation.gradient_masking import masking_checks, verdict
+from adv_lightning.evaluation.gradient_masking_counts import Check
+from adv_lightning.evaluation.masking_evidence import MaskingEvidence
 from adv_lightning.evaluation.report_section import Picture, Section, Table
 from adv_lightning.evaluation.tables import key_of, mode, table_of
 from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
 
-_ROUNDING = 1e-6
 _TAKEN = {"clean", "worst_case", "adv", "rubbish", "rubbish_uniform", "rubbish_attacked", ""}
 """Names of other figures that are logged as `test/<name>_error`."""
 
@@ -87,8 +93,7 @@ class AttackSuite(Evaluator):
             self._own = f"own {self._own}"
         self._judged: dict[str, AttackCounts] = {}
         self._classes = 0
-        self._worst, self._gradients = (ErrorRate().to(module.device) for _ in range(2))
-        self._range = torch.tensor([math.inf, -math.inf], device=module.device)
+        self._worst = ErrorRate().to(module.device)
         self._seen, self._shares = 0, ClassShares()
         self._pictures: list[Picture] = []
 
@@ -109,6 +114,7 @@ class AttackSuite(Evaluator):
             self._shares.add(y, n, self._classes)
         self._judged["clean"].update(logits, y, module.loss_fn)
         wrong = self._clean.update(logits[:n], y[:n], module.loss_fn)
+        wrong_clean = wrong.clone()
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
             if first and module.val_attack is not None and len(own):
@@ -119,10 +125,14 @@ class AttackSuite(Evaluator):
         if n == 0:
             return
         x, y = x[:n], y[:n]
+        fooled_by = {} if self._own is None or len(own) < n else {self._own: own}
+        draws = self.masking and self._evidence.answers_differ(module, x)
         for name, attack in self._attacks.items():
+            if self._only_if_random(name) and not draws:
+                continue
             announce(trainer, name)
             x_adv = attack(module, x, y, loss_fn=module.loss)
-            fooled = self._judged[name].update(module(x_adv), y, module.loss_fn)
+            fooled = fooled_by[name] = self._judged[name].update(module(x_adv), y, module.loss_fn)
             if name in self._chosen:
                 wrong |= fooled
             if first and name in self._chosen:
@@ -131,10 +141,7 @@ class AttackSuite(Evaluator):
         announce(trainer, None)
         self._worst.update(wrong, torch.zeros_like(wrong))
         if self.masking:
-            grad = input_gradient(module, x, y, loss_fn=module.loss).grad.flatten(1)
-            zero = ~grad.any(dim=1)
-            self._gradients.update(zero, torch.zeros_like(zero))
-            self._range = torch.stack([torch.minimum(self._range[0], x.min()), torch.maximum(self._range[1], x.max())])
+            self._evidence.update(trainer, module, x, y, wrong_clean, fooled_by)
 
     def finish(self, trainer: Trainer, module: AdversarialModule) -> Section:
         self._shares.warn(f"max_samples={self._limit}")
@@ -150,6 +157,7 @@ class AttackSuite(Evaluator):
         # The module's own attack, added in case it got more examples than the others, is a duplicate if it did not.
         twins = [(row["attack"], row["n"]) for row in own]
         others = [row for row in others if row["name"] in self._chosen or (row["attack"], row["n"]) not in twins]
+        others = [row for row in others if row["n"] == self._same or not self._only_if_random(row["name"])]
         for row in others:
             module.log(f"{self.stage}/{key_of(row['name'])}_error", row["error"], sync_dist=True)
         self.rows = [*clean, *own, *others]
@@ -163,6 +171,12 @@ class AttackSuite(Evaluator):
         self._clean = AttackCounts(classes).to(module.device)  # on the examples that the attacks get
         names = ["clean", *([] if self._own is None else [self._own]), *self._attacks]
         self._judged = {name: AttackCounts(classes).to(module.device) for name in names}
+        own = {} if self._own is None or module.val_attack is None else {self._own: module.val_attack}
+        self._evidence = MaskingEvidence(classes, own | self._attacks, module.device)
+
+    def _only_if_random(self, name: str) -> bool:
+        """Whether this attack differs from PGD only on a network with random answers, and nobody chose it."""
+        return name not in self._chosen and isinstance(self._attacks[name], EOTPGD)
 
     def _picture(
         self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor
@@ -195,17 +209,14 @@ class AttackSuite(Evaluator):
         if self.attacks is None and not self._chosen:
             section.notes.append(what_is_missing(module.val_attack))
         if self.masking:
-            self._check(trainer, section)
+            self._check(trainer, module, section)
         return section
 
-    def _check(self, trainer: Trainer, section: Section) -> None:
+    def _check(self, trainer: Trainer, module: AdversarialModule, section: Section) -> None:
         """Look for masked gradients."""
-        with self._gradients.sync_context():
-            zero = (int(self._gradients.errors), int(self._gradients.total))
-        ends = [-self._range[0], self._range[1]]
-        lowest, highest = (float(trainer.strategy.reduce(end, reduce_op="max")) for end in ends)
-        unit_range = lowest <= _ROUNDING and highest <= 1 + _ROUNDING
-        self.checks = masking_checks(self._rows_of_same_examples(), zero, unit_range=unit_range)
+        ball = max_norm_ball(module.val_attack)
+        evidence = self._evidence.gathered(trainer, module, 0 if ball is None else ball.eps)
+        self.checks = masking_checks(self._rows_of_same_examples(), **evidence)
         section.verdict = verdict(self.checks)
         section.notes.append(section.verdict)
         checks = [[check.name, check.outcome, check.words] for check in self.checks]

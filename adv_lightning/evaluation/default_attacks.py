@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 
-from adv_lightning.attacks import FGSM, PGD, Attack, Ball, SignNoise
+from adv_lightning.attacks import EOTPGD, FGSM, PGD, Attack, Ball, SignNoise, Square
 from adv_lightning.evaluation.tables import key_of
 
 STEPS = 40
+AVERAGED = "EOTPGD"
 _MULTIPLES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _LARGE = 0.5  # of the range of the pixels
 
@@ -73,6 +74,8 @@ def added_attacks(own: Attack | None, eps: list[float] | None, masking: bool) ->
             f"PGD-{STEPS} {size:.4g}": _pgd(size, bounds),
             f"PGD {large:.4g}": _pgd(large, bounds),
             f"SignNoise {size:.4g}": SignNoise(size, bounds),
+            f"Square {size:.4g}": Square(size, bounds=bounds),
+            f"{AVERAGED} {size:.4g}": EOTPGD(size, step_size=size / 10, steps=STEPS, bounds=bounds),
         }
     return added
 

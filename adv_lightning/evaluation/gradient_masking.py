@@ -8,13 +8,18 @@ interval lies wholly below the other's. Rows with different n judge different ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from adv_lightning.evaluation.dead_pixels import DeadPixels
+from adv_lightning.evaluation.gradient_masking_counts import (
+    Check,
+    dead_pixels_check,
+    missed_examples_check,
+    share,
+    zero_gradients_check,
+)
 from adv_lightning.evaluation.gradient_masking_row import MaskingRow
-from adv_lightning.metrics import wilson_interval
-
-Outcome = Literal["passed", "masked", "caution", "not run"]
+from adv_lightning.evaluation.missed_examples import MissedExamples
 
 _SINGLE = "a single gradient step such as FGSM"
 _ITERATED = (
@@ -22,16 +27,8 @@ _ITERATED = (
     "start)"
 )
 _BLIND = "an attack without the network's gradient, such as transfer or noise"
-_ATTACKING = {"PGD against FGSM", "more steps", "large eps", "transfer and noise"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check's outcome, and one sentence with the figures that it rests on, or which rows are missing."""
-
-    name: str
-    outcome: Outcome
-    words: str
+_ATTACKING = {"PGD against FGSM", "more steps", "large eps", "transfer and noise", "missed examples"}
+_NEARLY_ALL = 0.95
 
 
 def masking_checks(
@@ -39,6 +36,11 @@ def masking_checks(
     zero_gradients: tuple[int, int] | None = None,
     large_eps: float = 0.5,
     unit_range: bool = True,
+    *,
+    missed: MissedExamples | None = None,
+    two_answers: tuple[int, int] | None = None,
+    dead_pixels: DeadPixels | None = None,
+    labels: Sequence[int] | None = None,
 ) -> list[Check]:
     """Look for signs of masked gradients.
 
@@ -56,20 +58,27 @@ def masking_checks(
             pixels: of the attack's bounds, or of [0, 1] without bounds. At half the range, the max-norm ball of every
             input contains the same grey image.
         unit_range: Whether the inputs lie in [0, 1]. If not, the range of an attack without bounds is unknown.
+        missed: Examples that only an attack without the gradient fools.
+        two_answers: Number of examples that the network answers differently the second time, and number of examples.
+        dead_pixels: Pixels without a gradient.
+        labels: Number of examples of each class. None: unknown, as in a record.
 
     Returns:
-        The seven checks, always in the same order.
+        The ten checks, always in the same order.
     """
     known = [MaskingRow(row, unit_range) for row in rows if row["n"] and (row["attack"] or row["name"] == "clean")]
     known = [row for row in known if row.ball is None or row.ball.eps != 0]
     return [
         _pgd_against_fgsm(known),
         _more_steps(known),
-        _large_eps(known, large_eps),
+        _large_eps(known, large_eps, labels),
         _growing_eps(known),
         _transfer_and_noise(known),
         _label_leaking(known),
-        _zero_gradients(zero_gradients),
+        zero_gradients_check(zero_gradients),
+        missed_examples_check(missed),
+        _randomness(known, two_answers),
+        dead_pixels_check(dead_pixels),
     ]
 
 
@@ -108,15 +117,21 @@ def _more_steps(rows: list[MaskingRow]) -> Check:
     return _compare("more steps", pairs, words, missing)
 
 
-def _large_eps(rows: list[MaskingRow], large_eps: float) -> Check:
-    name, nearly_all = "large eps", 0.95
+def _large_eps(rows: list[MaskingRow], large_eps: float, labels: Sequence[int] | None) -> Check:
+    name = "large eps"
     large = [row for row in _able(rows) if row.share >= large_eps]
     if not large:
         return Check(name, "not run", f"No row of {_ITERATED} has eps >= {large_eps:g} of a known range of pixels.")
+    nearly_all = _NEARLY_ALL
+    if labels is not None and any(labels):
+        # The network may give the one image that all share the commonest class.
+        nearly_all = min(nearly_all, 1 - max(labels) / sum(labels))
+    if nearly_all == 0:
+        return Check(name, "not run", "All examples are of one class, so one answer to all of them may be right.")
     strongest = [max((b for b in large if a.shares_ball(b)), key=lambda row: row.high) for a in large]
     row = min(strongest, key=lambda row: row.high)
     masked = row.high < nearly_all
-    words = f"At a large eps the error is {'' if masked else 'not clearly '}below {nearly_all:.0%}: {row}."
+    words = f"At a large eps the error is {'' if masked else 'not clearly '}below {nearly_all:.2%}: {row}."
     return Check(name, "masked" if masked else "passed", words)
 
 
@@ -150,14 +165,22 @@ def _label_leaking(rows: list[MaskingRow]) -> Check:
     return _compare("label leaking", pairs, words, missing, "caution")
 
 
-def _zero_gradients(counted: tuple[int, int] | None) -> Check:
-    name, few = "zero gradients", 0.05
+def _randomness(rows: list[MaskingRow], counted: tuple[int, int] | None) -> Check:
+    name = "same input twice"
     if counted is None or counted[1] == 0:
-        return Check(name, "not run", "Examples with an input gradient of zero were not counted.")
-    (count, n), (low, high) = counted, wilson_interval(*counted)
-    masked, figure = low > few, f"{count / n:.2%} [{low:.2%}, {high:.2%}], n={n}"
-    words = f"The share of inputs without a gradient is {'' if masked else 'not clearly '}above {few:.0%}: {figure}."
-    return Check(name, "masked" if masked else "passed", words)
+        return Check(name, "not run", "The network was not asked twice about the same inputs.")
+    _, figure = share(counted, 0)
+    if counted[0] == 0:
+        return Check(name, "passed", f"The network gives the same input the same answer: {figure} differ.")
+    averaged, once = ([row for row in _able(rows) if row.averages is averages] for averages in (True, False))
+    words = (
+        f"The answers to the same input differ, so every figure varies from run to run: {figure} differ",
+        f"The answers to the same input differ ({figure}), and PGD along one draw is weaker than along a mean",
+    )
+    if not (pairs := _strongest(once, averaged)):
+        return Check(name, "caution", f"{words[0]}.")
+    check = _compare(name, pairs, words, "")
+    return Check(name, "caution", check.words) if check.outcome == "passed" else check
 
 
 def _compare(

@@ -60,8 +60,14 @@ class MaskingRow:
 
     @property
     def is_blind(self) -> bool:
-        """Whether it stays in a ball and follows no gradient of the model judged, as noise and transfer do."""
-        return self.ball is not None and self.threat_model.uses_gradient is False
+        """Whether it stays in a ball and asks nothing of the model judged, as noise and transfer do."""
+        asks = self._argument("queries", 0) > 0
+        return self.ball is not None and self.threat_model.uses_gradient is False and not asks
+
+    @property
+    def averages(self) -> bool:
+        """Whether each step follows the mean of several gradients, as EOTPGD's do."""
+        return self._argument("samples", 1) > 1
 
     @property
     def can_cross(self) -> bool:
