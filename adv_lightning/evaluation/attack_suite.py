@@ -152,7 +152,9 @@ class AttackSuite(Evaluator):
         self._clean_row = self._clean.row("clean", None)
         if self._own is not None:
             own = [self._judged[self._own].row(self._own, module.val_attack)]
-        others = [self._judged[name].row(name, attack) for name, attack in self._attacks.items()]
+        draws = self._evidence.draws_anywhere(trainer)
+        judged_by = {name: a for name, a in self._attacks.items() if draws or not self._only_if_random(name)}
+        others = [self._judged[name].row(name, attack) for name, attack in judged_by.items()]
         self._same = others[0]["n"] if others else clean[0]["n"]
         # The module's own attack, added in case it got more examples than the others, is a duplicate if it did not.
         twins = [(row["attack"], row["n"]) for row in own]

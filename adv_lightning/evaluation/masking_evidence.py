@@ -51,6 +51,10 @@ class MaskingEvidence:
         self._draws |= bool(differs.any())
         return self._draws
 
+    def draws_anywhere(self, trainer: Trainer) -> bool:
+        """Return whether answers differed in any process. All processes call it together."""
+        return bool(trainer.strategy.reduce(self._random.errors, reduce_op="max"))
+
     def update(
         self,
         trainer: Trainer,
