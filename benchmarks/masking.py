@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite
 from adv_lightning.data import DigitsDataModule
 from benchmarks.masked_nets import HONEST, MASKED, Judged, Make
+from benchmarks.report import around_markers, write_between_markers
 
 EPS = 0.1
 RANDOM = "same input twice"
@@ -83,7 +84,7 @@ def is_flagged(net: Mapping[str, Any]) -> bool:
 def table(record: Mapping[str, Any]) -> str:
     """Return a line for each kind of network in Markdown, and the totals."""
     lines = [
-        "| kind | networks | flagged | by which checks (networks) | clean | PGD-40 | Square | along the true gradient |",
+        "| kind | networks | flagged | by which checks (networks) | clean | PGD-40 | Square | true gradient |",
         "|---|---:|---:|---|---:|---:|---:|---:|",
     ]
     totals = []
@@ -112,12 +113,6 @@ def _range(errors: Sequence[float | None]) -> str:
     return f"{min(known):.0f} to {max(known):.0f} %" if known else "-"
 
 
-def with_table(page: str, record: Mapping[str, Any]) -> str:
-    """Return a page with the table of today between its markers."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(record)}\n{END}{rest.partition(END)[2]}"
-
-
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.masking", description=__doc__)
@@ -128,6 +123,8 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=Path("results/masking.json"), metavar="PATH")
     parser.add_argument("--write", type=Path, metavar="PATH", help="page to write the table to, between its markers")
     options = parser.parse_args(args)
+    if options.write is not None:
+        around_markers(options.write, BEGIN, END)  # an error now rather than after a quarter of an hour
     # Lightning's advice on workers of the loader, and warnings of what these networks are made to do.
     warnings.filterwarnings("ignore", category=UserWarning)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -149,7 +146,7 @@ def main(args: Sequence[str] | None = None) -> None:
     options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     print(table(record))
     if options.write is not None:
-        options.write.write_text(with_table(options.write.read_text(encoding="utf-8"), record), encoding="utf-8")
+        write_between_markers(options.write, table(record), BEGIN, END)
 
 
 if __name__ == "__main__":

@@ -97,21 +97,21 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def around_markers(path: Path) -> tuple[str, str]:
+def around_markers(path: Path, first: str = BEGIN, last: str = END) -> tuple[str, str]:
     """Return what stands before and after the tables of a file, markers included.
 
     Raises:
         ValueError: the file has not each marker once, in order.
     """
     content = path.read_text(encoding="utf-8") if path.is_file() else ""
-    head, begin, rest = content.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in head + tail:
-        raise ValueError(f"{path}: put {BEGIN} and after it {END}, once each, where the tables shall stand")
+    head, begin, rest = content.partition(first)
+    _, end, tail = rest.partition(last)
+    if not begin or not end or first in rest or last in head + tail:
+        raise ValueError(f"{path}: put {first} and after it {last}, once each, where the tables shall stand")
     return head + begin, end + tail
 
 
-def write_between_markers(path: Path, text: str) -> None:
+def write_between_markers(path: Path, text: str, first: str = BEGIN, last: str = END) -> None:
     """Replace what stands between the two markers of a file, and nothing else; errors are those of the markers."""
-    head, tail = around_markers(path)
+    head, tail = around_markers(path, first, last)
     path.write_text(f"{head}\n{text}\n{tail}", encoding="utf-8")

@@ -175,7 +175,7 @@ def test_no_defaults_stand_beside_another_norm() -> None:
     judged(suite, ScaledGradient(0.3))
     assert [row["name"] for row in suite.rows] == ["clean", "ScaledGradient"]
     ran = [check.name for check in suite.checks if check.outcome != "not run"]
-    assert ran == ["label leaking", "zero gradients"]
+    assert ran == ["label leaking", "zero gradients", "same input twice", "dead pixels"]
 
 
 def test_without_a_numeric_eps_a_line_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,7 +380,7 @@ def test_masked_gradients_are_flagged(mask: type[nn.Module], trained: dict[str, 
 @pytest.mark.parametrize("kind", ["plain", "FGSM", "PGD"])
 def test_ordinary_gradients_are_not_flagged(kind: str, trained: dict[str, AdversarialModule]) -> None:
     said, suite = verdict_on(trained[kind].backbone)
-    assert said.startswith("No sign of masked gradients in 7 checks")
+    assert said.startswith("No sign of masked gradients in 10 checks")
     assert {check.outcome for check in suite.checks} == {"passed"}
 
 

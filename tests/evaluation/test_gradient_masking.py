@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from adv_lightning.attacks import (
+    EOTPGD,
     FGSM,
     PGD,
     Attack,
@@ -28,7 +29,10 @@ from adv_lightning.attacks import (
     input_gradient,
 )
 from adv_lightning.attacks.threat_model import Ball
-from adv_lightning.evaluation.gradient_masking import Check, masking_checks, verdict
+from adv_lightning.evaluation.dead_pixels import DeadPixels
+from adv_lightning.evaluation.gradient_masking import masking_checks, verdict
+from adv_lightning.evaluation.gradient_masking_counts import Check
+from adv_lightning.evaluation.missed_examples import MissedExamples
 from adv_lightning.evaluation.row_threat_model import described, threat_model_of
 from adv_lightning.evaluation.transferred_attack import Transferred
 from adv_lightning.losses import SoftmaxLoss
@@ -37,6 +41,12 @@ from tests.conftest import ROOT
 
 NAMES = ["PGD against FGSM", "more steps", "large eps", "growing eps", "transfer and noise", "label leaking"]
 BOX = (0.0, 1.0)
+COUNTS: dict[str, Any] = {
+    "zero_gradients": (0, 1000),
+    "missed": MissedExamples(found=500, passed_over=10, missed=0, n=1000),
+    "two_answers": (0, 1000),
+    "dead_pixels": DeadPixels(dead=4, probed=4, reacting=0, pixels=64),
+}
 
 
 def row(attack: Attack | dict[str, Any] | None, error: float, n: int = 1000) -> dict[str, Any]:
@@ -393,10 +403,76 @@ def healthy() -> list[dict[str, Any]]:
 
 
 def test_healthy_rows_pass_every_check() -> None:
-    checks = masking_checks(healthy(), (0, 1000))
-    assert [check.name for check in checks] == [*NAMES, "zero gradients"]
+    checks = masking_checks(healthy(), **COUNTS)
+    counted = ["zero gradients", "missed examples", "same input twice", "dead pixels"]
+    assert [check.name for check in checks] == [*NAMES, *counted]
     assert {check.outcome for check in checks} == {"passed"}
-    assert verdict(checks) == "No sign of masked gradients in 7 checks."
+    assert verdict(checks) == "No sign of masked gradients in 10 checks."
+
+
+# What is counted
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "outcome"),
+    [
+        (None, 0.5, "masked"),
+        ([500, 500], 0.5, "passed"),  # the one image that all share gets one of two answers
+        ([500, 500], 0.4, "masked"),
+        ([900, 100], 0.11, "passed"),
+        ([100] * 10, 0.85, "masked"),
+        ([100] * 10, 0.89, "passed"),
+        ([0, 1000], 0.0, "not run"),
+    ],
+)
+def test_large_eps_leaves_the_commonest_class_right(labels: list[int] | None, error: float, outcome: str) -> None:
+    assert found("large eps", row(PGD(0.5, bounds=BOX), error), labels=labels).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("counts", "outcome"),
+    [
+        (MissedExamples(500, 0, 0, 1000), "passed"),
+        (MissedExamples(500, 200, 150, 1000), "masked"),
+        (MissedExamples(500, 200, 90, 1000), "caution"),  # a different loss and restarts find them
+        (MissedExamples(500, 170, 110, 1000), "passed"),  # within the interval
+        (MissedExamples(20, 15, 15, 1000), "passed"),  # too few of all
+        (MissedExamples(0, 0, 0, 1000), "passed"),
+        (MissedExamples(0, 0, 0, 0), "not run"),
+        (None, "not run"),
+    ],
+)
+def test_missed_examples(counts: MissedExamples | None, outcome: str) -> None:
+    check = found("missed examples", missed=counts)
+    assert check.outcome == outcome
+    if counts is not None and counts.n:
+        assert f"fools {counts.found} of {counts.n} inputs" in check.words
+
+
+@pytest.mark.parametrize(
+    ("counts", "outcome"),
+    [
+        (DeadPixels(0, 0, 0, 64), "passed"),
+        (DeadPixels(40, 40, 0, 64), "passed"),  # the corners of digits: no gradient, and no reaction
+        (DeadPixels(40, 40, 40, 64), "masked"),
+        (DeadPixels(3, 3, 3, 64), "passed"),
+        (DeadPixels(4, 4, 4, 64), "masked"),
+        (None, "not run"),
+    ],
+)
+def test_dead_pixels(counts: DeadPixels | None, outcome: str) -> None:
+    assert found("dead pixels", dead_pixels=counts).outcome == outcome
+
+
+def test_random_answers_are_a_caution_and_masked_if_one_draw_misleads() -> None:
+    once, mean = PGD(0.25, 0.025), EOTPGD(0.25, 0.025)
+    assert found("same input twice", two_answers=(0, 100)).outcome == "passed"
+    assert found("same input twice", two_answers=(1, 100)).outcome == "caution"
+    assert found("same input twice", row(once, 0.5), row(mean, 0.52), two_answers=(90, 100)).outcome == "caution"
+    check = found("same input twice", row(once, 0.5), row(mean, 0.7), two_answers=(90, 100))
+    assert check.outcome == "masked"
+    assert "weaker than along a mean" in check.words
+    assert found("same input twice").outcome == "not run"
 
 
 def test_the_order_of_rows_does_not_matter() -> None:
@@ -406,7 +482,7 @@ def test_the_order_of_rows_does_not_matter() -> None:
 
 def test_equal_errors_raise_nothing() -> None:
     rows = [one | {"error": 0.97, "interval": list(wilson_interval(970, 1000))} for one in healthy()]
-    assert set(outcomes(*rows, zero_gradients=(50, 1000)).values()) == {"passed"}
+    assert set(outcomes(*rows, **COUNTS | {"zero_gradients": (50, 1000)}).values()) == {"passed"}
 
 
 def test_touching_intervals_raise_nothing() -> None:
@@ -443,11 +519,11 @@ def test_skips_rows_without_examples_or_eps() -> None:
 
 
 def test_words_are_one_sentence() -> None:
-    checks = [*masking_checks(healthy(), (0, 1000)), *masking_checks([])]
+    checks = [*masking_checks(healthy(), **COUNTS), *masking_checks([])]
     for check in checks:
         assert check.words.endswith(".")
         assert not re.search(r"[.!?] [A-Z]", check.words), check.words
-        assert check.outcome == "not run" or len(re.findall(r"\d+\.\d\d%", check.words)) in (3, 6), check.words
+        assert check.outcome == "not run" or re.search(r"\d+\.\d\d%|\d+ of \d+", check.words), check.words
 
 
 def some(*outcomes: Any) -> list[Check]:
@@ -654,7 +730,7 @@ def judged(net: nn.Module, x: Tensor, y: Tensor, eps: float) -> list[Check]:
 
 def test_an_ordinary_net_shows_no_sign(digits: tuple[nn.Sequential, Tensor, Tensor]) -> None:
     checks = judged(*digits, eps=0.1)
-    assert verdict(checks) == "No sign of masked gradients in 7 checks."
+    assert verdict(checks) == "No sign of masked gradients in 7 checks; 3 not run."
 
 
 def test_a_linear_net_shows_no_sign() -> None:
@@ -670,7 +746,7 @@ def test_a_linear_net_shows_no_sign() -> None:
     rows = [row(attack, error(net, attack(net, x, y, loss_fn=SoftmaxLoss()), y), len(x)) for attack in attacks]
     assert rows[1]["interval"][1] < rows[0]["interval"][0]
     assert found("PGD against FGSM", *rows).outcome == "not run"
-    assert {check.outcome for check in judged(net, x, y, eps)} == {"passed"}
+    assert {check.outcome for check in judged(net, x, y, eps)} == {"passed", "not run"}  # no counts were given
 
 
 def test_saturation_is_found(digits: tuple[nn.Sequential, Tensor, Tensor]) -> None:

@@ -162,7 +162,7 @@ def test_method_block() -> None:
 def test_judging_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (block,) = blocks("python", JUDGING)
-    assert len(executed(block)["callbacks"][0].checks) == 7
+    assert len(executed(block)["callbacks"][0].checks) == 10
     (report,) = tmp_path.rglob("report.html")
     assert "Are gradients masked?" in report.read_text(encoding="utf-8")
 
