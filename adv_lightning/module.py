@@ -30,6 +30,7 @@ from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format, stored_arguments
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
 from adv_lightning.methods.checkpoint_kinds import check_loop, check_optimizer, check_scheduler
+from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.input_checks import (
     BatchCheck,
@@ -187,7 +188,12 @@ class AdversarialModule(LightningModule, KeepsArguments):
         return logits
 
     def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Return (x, y) of a batch of the data loader."""
+        """Return (x, y) of a batch of the data loader.
+
+        An override may keep a second input, such as a mask, as an attribute that `forward` uses. It has a row for each
+        example of the batch, so it does not go with attacks that ask about some examples only: PGD with restarts,
+        Square.
+        """
         return pair(batch)
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
@@ -308,7 +314,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         """Return probabilities, [B, K]; with `predict_attacked` also those under attack."""
         if batch_idx == 0:
             self.check_classes(self.trainer.predict_dataloaders)
-        x = batch if isinstance(batch, Tensor) else self.unpack(batch)[0]
+        x = batch if isinstance(batch, Tensor) else unpacked(self, batch)[0]
         logits = self(x)
         clean = self.loss_fn.probabilities(logits)
         if not self.predict_attacked or self.val_attack is None:
@@ -325,7 +331,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
     ) -> dict[str, Tensor]:
         if batch_idx == 0:
             self.check_classes(self.trainer.test_dataloaders if self.trainer.testing else self.trainer.val_dataloaders)
-        x, y = self.unpack(batch)
+        x, y = unpacked(self, batch)
         rank, processes = self.global_rank, self.trainer.world_size
         trained = not (self.trainer.sanity_checking or self.training)
         counted: dict[str, Tensor] = self.evaluation(

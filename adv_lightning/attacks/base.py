@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, plain_setting
 from adv_lightning.attacks.description import describe, keyword_arguments
-from adv_lightning.attacks.gradients import LossFn, Model, input_gradient
+from adv_lightning.attacks.gradients import LossFn, Model, gradients_enabled, input_gradient
 from adv_lightning.attacks.threat_model import Ball, ThreatModel
 
 
@@ -100,7 +99,13 @@ class Attack(nn.Module, KeepsArguments):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, plain_setting(self, name, value))
 
-    __call__: Callable[..., Tensor]  # nn.Module leaves it untyped
+    def __call__(self, model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> Tensor:
+        """Craft as `forward` does, with gradients enabled, and leave the model's buffers as they were."""
+        with gradients_enabled(model):
+            # A tensor made under inference mode cannot take part in autograd; a clone made here can.
+            x, y = (e.clone() if isinstance(e, Tensor) and e.is_inference() else e for e in (x, y))
+            found: Tensor = super().__call__(model, x, y, loss_fn=loss_fn)
+            return found
 
 
 class SingleStepAttack(Attack):

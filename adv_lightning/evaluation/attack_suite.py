@@ -26,6 +26,7 @@ from adv_lightning.evaluation.gradient_masking_counts import Check
 from adv_lightning.evaluation.masking_evidence import MaskingEvidence
 from adv_lightning.evaluation.report_section import Picture, Section, Table
 from adv_lightning.evaluation.tables import key_of, mode, table_of
+from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate
 from adv_lightning.module import AdversarialModule
@@ -118,13 +119,11 @@ class AttackSuite(Evaluator):
         if self._own is not None:
             own = self._judged[self._own].update(adv_logits, y[: len(adv_logits)], module.loss_fn)[:n]
             if first and module.val_attack is not None and len(own):
-                few = fooled_first(own)
-                x_adv = module.val_attack(module, x[few], y[few], loss_fn=module.loss)
-                self._picture(self._own, trainer, module, x[few], x_adv, y[few])
+                self._picture(self._own, trainer, module, own)
             wrong[: len(own)] |= own
         if n == 0:
             return
-        x, y = x[:n], y[:n]
+        x, y = unpacked(module, self.batch, slice(n))
         fooled_by = {} if self._own is None or len(own) < n else {self._own: own}
         draws = self.masking and self._evidence.answers_differ(module, x)
         for name, attack in self._attacks.items():
@@ -136,8 +135,8 @@ class AttackSuite(Evaluator):
             if name in self._chosen:
                 wrong |= fooled
             if first and name in self._chosen:
-                few = fooled_first(fooled)
-                self._picture(name, trainer, module, x[few], x_adv[few], y[few])
+                self._picture(name, trainer, module, fooled, x_adv)
+                unpacked(module, self.batch, slice(n))
         announce(trainer, None)
         self._worst.update(wrong, torch.zeros_like(wrong))
         if self.masking:
@@ -181,11 +180,19 @@ class AttackSuite(Evaluator):
         return name not in self._chosen and isinstance(self._attacks[name], EOTPGD)
 
     def _picture(
-        self, name: str, trainer: Trainer, module: AdversarialModule, x: Tensor, x_adv: Tensor, y: Tensor
+        self, name: str, trainer: Trainer, module: AdversarialModule, fooled: Tensor, x_adv: Tensor | None = None
     ) -> None:
-        """Keep a few images under an attack for a picture."""
-        if trainer.is_global_zero and x.dim() == 4 and x.shape[1] in (1, 3):
-            self._pictures.append(examples(name, module, x, x_adv, y, class_names(trainer)))
+        """Keep a few images under an attack, the fooled ones first, for a picture; x_adv None: under the own attack."""
+        few = fooled_first(fooled)
+        x, y = unpacked(module, self.batch, few)
+        if not (trainer.is_global_zero and x.dim() == 4 and x.shape[1] in (1, 3)):
+            return
+        if x_adv is None:
+            assert module.val_attack is not None
+            perturbed = module.val_attack(module, x, y, loss_fn=module.loss)
+        else:
+            perturbed = x_adv[few]
+        self._pictures.append(examples(name, module, x, perturbed, y, class_names(trainer)))
 
     def _section(self, trainer: Trainer, module: AdversarialModule) -> Section:
         stage = {"test": "Test", "val": "Validation"}[self.stage]

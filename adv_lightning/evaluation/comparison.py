@@ -25,6 +25,7 @@ from adv_lightning.evaluation.report import png_of, show_png
 from adv_lightning.evaluation.report_section import Section, Table, percent
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
 from adv_lightning.losses import predicted_classes
+from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.module import AdversarialModule
 
 _MANY = 4  # networks: the table of their pairs is still readable
@@ -129,7 +130,7 @@ class Comparison(LightningModule):
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
         """Count one batch: clean, and crafted on every network."""
-        x, y = next(iter(self.nets.values())).unpack(batch)
+        x, y = self._unpacked(batch)
         if batch_idx == 0:
             self.check(x[:1])
             first = next(iter(self.nets.values()))
@@ -142,10 +143,15 @@ class Comparison(LightningModule):
             self._shares.add(y, n, self._classes)
         if n == 0:
             return
-        x, y = x[:n], y[:n]
+        x, y = self._unpacked(batch, slice(n))
         self._judge(CLEAN, x, y)
         for name, net in self.nets.items():
             self._judge(name, self.attack(net, x, y, loss_fn=net.loss), y)
+
+    def _unpacked(self, batch: Any, rows: slice | None = None) -> tuple[Tensor, Tensor]:
+        """Let every network unpack the batch, as it may keep a second input, and return what the first one makes."""
+        found = [unpacked(net, batch, rows) for net in self.nets.values()]
+        return found[0]
 
     def on_test_epoch_end(self) -> None:
         """Log the errors."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from adv_lightning.callbacks import TimedProgressBar
 from adv_lightning.callbacks._layer_names import adversarial
 from adv_lightning.evaluation.report_section import Section
+from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.module import AdversarialModule
 
 Stage = Literal["test", "val"]
@@ -28,6 +29,9 @@ class Evaluator(Callback):
     stage: Stage = "test"
     """Stage of the last evaluation."""
 
+    batch: Any
+    """The batch that is judged."""
+
     def start(self, trainer: Trainer, module: AdversarialModule) -> None:
         """Prepare for a new evaluation."""
 
@@ -44,7 +48,8 @@ class Evaluator(Callback):
 
     def _judge(self, trainer: Trainer, pl_module: LightningModule, batch: Any, outputs: Any) -> None:
         module = adversarial(pl_module, self)
-        x, y = module.unpack(batch)
+        self.batch = batch
+        x, y = unpacked(module, batch)
         with trainer.precision_plugin.forward_context():
             self.judge(trainer, module, x, y, outputs)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
 from adv_lightning.losses import predicted_classes
+from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.module import AdversarialModule
 
 
@@ -52,7 +53,7 @@ class AdversarialPictures(Callback):
             return
         if not (isinstance(pl_module, AdversarialModule) and pl_module.val_attack and trainer.is_global_zero):
             return
-        x, y = (part[: self.samples] for part in pl_module.unpack(batch))
+        x, y = unpacked(pl_module, batch, slice(self.samples))
         if x.dim() != 4 or x.shape[1] not in (1, 3):
             return
         with trainer.precision_plugin.forward_context():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
@@ -96,9 +95,9 @@ class EvaluationStep(nn.Module):
                 logits = model(x)
                 adv_logits = logits[:0]
             else:
-                logits, adv_logits = judge(model, x[:n], y[:n], attack)
-                if n < len(x):
-                    logits = torch.cat([logits, model(x[n:])])
+                # Of a part, all are attacked: the network may hold a second input with a row for each example.
+                logits, adv_logits = judge(model, x, y, attack)
+                adv_logits = adv_logits[:n]
         loss = model.loss(logits, y)
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         self._clean_examples.update(x, y)

@@ -1,0 +1,37 @@
+"""A batch of an evaluation, as tensors that an attack's backward passes may use."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from torch import Tensor
+
+
+class Unpacks(Protocol):
+    """What has `unpack`, as an AdversarialModule does."""
+
+    def unpack(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """Return (x, y)."""
+        ...
+
+
+def unpacked(module: Unpacks, batch: Any, rows: slice | Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return (x, y) of a batch, without gradients.
+
+    Tensors made under inference mode cannot be saved for a backward pass, and `unpack` may keep some for the network,
+    such as a mask. So it gets ordinary ones and runs outside of that mode.
+
+    Args:
+        module: Its `unpack` is called.
+        batch: A batch of the data loader.
+        rows: Examples to take, of every tensor that has a row for each. None: all.
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        batch = apply_to_collection(batch, Tensor, lambda each: each.clone() if each.is_inference() else each)
+        x, y = module.unpack(batch)
+        if rows is None:
+            return x, y
+        n = len(x)
+        return module.unpack(apply_to_collection(batch, Tensor, lambda t: t[rows] if t.dim() and len(t) == n else t))
