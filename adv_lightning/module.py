@@ -43,6 +43,7 @@ from adv_lightning.methods.input_checks import (
     warn_of_training_steps,
 )
 from adv_lightning.methods.mixed import Mixed, chosen
+from adv_lightning.methods.monitors import check_monitors
 from adv_lightning.methods.moved_paths import moved
 from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.perturbation_sites import PerturbationSite
@@ -218,7 +219,12 @@ class AdversarialModule(LightningModule, KeepsArguments):
     # Training
 
     def on_train_start(self) -> None:
-        """Let a resumed epoch's batches be counted in today's size, where the loader is the user's own."""
+        """Let a resumed epoch's batches be counted in today's size, where the loader is the user's own.
+
+        Raises:
+            ValueError: something watches a figure that is not measured when it looks.
+        """
+        check_monitors(self.trainer, None if self.val_attack is None else self.val_attack_every_n_epochs)
         loader = self.trainer.train_dataloader
         if isinstance(loader, BatchLoader) and loader.trainer is None:
             loader.align(self.trainer)

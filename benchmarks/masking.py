@@ -1,8 +1,9 @@
 """`python -m benchmarks.masking`: how many networks with masked gradients, and how many without, the checks flag.
 
 It judges ten kinds of each, ten seeds a kind, on the test set of scikit-learn's digits, as `AttackSuite(masking=True)`
-does, and writes results/masking.json and the table in docs/judging.md. The kinds are in `masked_nets`. The thresholds
-of the checks were set on seeds 0 to 9; the seeds judged here begin at 100. Takes about 15 minutes on a CPU core.
+does, and writes results/checks/masking.json and the table in docs/judging.md. The kinds are in `masked_nets`. The
+thresholds of the checks were set on seeds 0 to 9; the seeds judged here begin at 100. Takes about 15 minutes on a CPU
+core.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--first_seed", type=int, default=100, help="seed of the first network of each kind")
     parser.add_argument("--kinds", nargs="+", choices=[*MASKED, *HONEST], default=[*MASKED, *HONEST], metavar="KIND")
     parser.add_argument("--eps", type=float, default=EPS, help="of the attacks, in the max norm")
-    parser.add_argument("--json", type=Path, default=Path("results/masking.json"), metavar="PATH")
+    parser.add_argument("--json", type=Path, default=Path("results/checks/masking.json"), metavar="PATH")
     parser.add_argument("--write", type=Path, metavar="PATH", help="page to write the table to, between its markers")
     options = parser.parse_args(args)
     if options.write is not None:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -346,6 +347,19 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "normalised inputs, and eps meant for pixels": eps_of_normalised_inputs,
     "eps 8 on pixels in [0, 1]": lambda _: warned(
         lambda: fit(AdversarialModule(mlp(), FGSM(8)), changed(lambda x, y: (x.sigmoid(), y)))
+    ),
+    "Lightning's EarlyStopping, ModelCheckpoint or ReduceLROnPlateau on `val/adv_error`, not measured every epoch": (
+        lambda _: refused(
+            lambda: fit(
+                AdversarialModule(mlp(), FGSM(0.1), val_attack_every_n_epochs=5),
+                batches(1),
+                batches(1),
+                callbacks=[EarlyStopping("val/adv_error")],
+            )
+        )
+    ),
+    "steps too few or too short for eps, in PGD or an attack of another library": lambda _: warned(
+        lambda: PGD(0.3, step_size=0.01, steps=10)
     ),
     "a LightningModule as the backbone": lambda _: warned(lambda: AdversarialModule(Trains(), FGSM(0.1))),
     "eps that is negative, NaN, infinite or not a number": no_eps,

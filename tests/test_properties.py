@@ -119,6 +119,7 @@ def assert_within(x_adv: Tensor, case: Case) -> None:
 
 @settings(PROFILE, max_examples=60)
 @given(cases())
+@pytest.mark.filterwarnings("ignore:PGD.*out of reach:UserWarning")
 def test_max_norm_ball_and_bounds(case: Case) -> None:
     for name, attack in MAX_NORM.items():
         x_adv = case.attacked(attack(case.eps, case.bounds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from adv_lightning.attacks.argument_checks import check_bounds, clip, magnitude, warn_of_short_walk
 from adv_lightning.attacks.base import Attack
@@ -26,7 +26,8 @@ class PGD(Attack):
     is touched. With a model in train mode, every call draws new starts from torch's global generator.
 
     With restarts, each example gets the result of the first run that fools the model, or else of the last run. A
-    restart takes only the examples that the model still gets right; finding them takes one forward pass.
+    restart takes only the examples that the model still gets right; finding them takes one forward pass. With a model
+    in train mode it takes the whole batch, on which BatchNorm depends.
 
     Args:
         eps: Radius of the max-norm ball, in the units of the input: a number or a fraction such as 8/255.
@@ -90,6 +91,10 @@ class PGD(Attack):
         x_adv = self._run(model, x, y, loss_fn, self.seed)
         left = torch.arange(len(x), device=x.device)
         for seed in range(self.seed + 1, self.seed + self.restarts):
+            if isinstance(model, nn.Module) and model.training:
+                right = _is_right(model, x_adv, y)
+                x_adv = torch.where(right.view(-1, *[1] * (x.dim() - 1)), self._run(model, x, y, loss_fn, seed), x_adv)
+                continue
             left = left[_is_right(model, x_adv[left], y[left])]
             if len(left) == 0:
                 break

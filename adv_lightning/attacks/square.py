@@ -26,7 +26,8 @@ class Square(Attack):
     It starts from random vertical stripes. Windows are squares of the image, with one sign for each channel, and
     shrink as the search goes on. Inputs that are no images, [B, D], get random sets of components instead. What it
     lowers is the logit of the true class less the largest other one; for a single logit, the logit of the true side.
-    It takes only the examples that are still classified correctly. A misclassified input stays as it is.
+    It takes only the examples that are still classified correctly, or with a model in train mode, where BatchNorm
+    depends on it, the whole batch. A misclassified input stays as it is.
 
     With a model in eval mode, the search on an example depends only on `seed` and the example itself: results do not
     change with batch size, order or number of processes, and no global generator is touched. With a model in train
@@ -66,15 +67,16 @@ class Square(Attack):
             search = _Search(x, shape, self.queries, int(torch.randint(2**31, ())) if anew else self.seed)
             x_adv, sure = x.clone(), margin(model(private_copy(model, x)), y)
             for query in range(self.queries):
-                left = (sure > 0).nonzero().flatten()
-                if len(left) == 0:
+                right = sure > 0
+                if not right.any():
                     break
+                left = torch.arange(len(x), device=x.device) if anew else right.nonzero().flatten()
                 where, side = search.window(query, left)
                 moved = clip(x[left] + self.eps * side.to(x.dtype), self.bounds)
                 found = torch.where(where, moved, x_adv[left])
                 now = margin(model(private_copy(model, found)), y[left])
                 # Equal is kept too: on a plateau the search goes on from somewhere else.
-                kept = (now <= sure[left]) | (query == 0)
+                kept = ((now <= sure[left]) | (query == 0)) & right[left]
                 sure[left] = torch.where(kept, now, sure[left])
                 x_adv[left] = torch.where(kept.view(-1, *[1] * (x.dim() - 1)), found, x_adv[left])
         return x_adv

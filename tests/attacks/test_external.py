@@ -293,7 +293,7 @@ def test_nan_from_a_library_changes_nothing() -> None:
     assert torch.equal(attack(net, x, y, loss_fn=F.cross_entropy), x)
 
 
-@pytest.mark.parametrize("attack", [TorchAttack("CW", (0, 1), arguments={"steps": 3}), pgd_of("foolbox", None, 3)])
+@pytest.mark.parametrize("attack", [TorchAttack("CW", (0, 1), arguments={"steps": 3}), pgd_of("foolbox", None, 4)])
 def test_no_gradient_reaches_a_parameter(attack: Attack) -> None:
     net, x, y = images()
     attack(lambda x: net(x), x, y, loss_fn=F.cross_entropy)
@@ -303,11 +303,11 @@ def test_no_gradient_reaches_a_parameter(attack: Attack) -> None:
 def test_attacks_a_module_and_a_member() -> None:
     net, x, y = images()
     module = AdversarialModule(net, FGSM(0.1)).eval()
-    for attack in (pgd_of("torchattacks", None, 3), pgd_of("foolbox", None, 3), AutoAttack(0.5)):
+    for attack in (pgd_of("torchattacks", None, 4), pgd_of("foolbox", None, 4), AutoAttack(0.5)):
         with torch.inference_mode():
             found = attack(module, x.clone(), y.clone(), loss_fn=module.loss)
             assert torch.equal(found, attack(net, x, y, loss_fn=F.cross_entropy))
-    ensemble, attack = Ensemble([net, images(classes=5)[0]]).eval(), pgd_of("foolbox", None, 3)
+    ensemble, attack = Ensemble([net, images(classes=5)[0]]).eval(), pgd_of("foolbox", None, 4)
     assert torch.equal(
         MemberAttack(attack, 1)(ensemble, x, y, loss_fn=F.cross_entropy),
         attack(ensemble.members[1], x, y, loss_fn=F.cross_entropy),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, FoolboxAttack, LogisticLoss, TorchAttack
+from adv_lightning import FGSM, PGD, FoolboxAttack, LogisticLoss, Square, TorchAttack
 from adv_lightning.attacks import Attack
 from tests.support.helpers import Counter, mlp
 
@@ -222,6 +222,23 @@ def test_restarts_with_a_single_logit(shape: tuple[int, ...]) -> None:
     right = int(((line(start - 0.01).flatten() > 0) == y).sum())
     assert 0 < right < 100
     assert sizes[:3] == [100, 100, right]
+
+
+def test_searches_take_the_whole_batch_in_training() -> None:
+    """BatchNorm's statistics are of the batch, and of one example there are none."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 3)).double().train()
+    x, _ = data(40)
+    y = net(x).argmax(dim=1)
+    y[1:] = (y[1:] + 1) % 3  # one example is right
+    sizes: list[int] = []
+    net.register_forward_hook(lambda module, args, output: sizes.append(len(args[0])))
+    for attack in (PGD(0.01, steps=2, restarts=3), Square(0.01, 4)):
+        changed = attack(net, x, y, loss_fn=F.cross_entropy) != x
+        assert changed[0].any()
+        assert set(sizes) == {40}
+        assert len(sizes) >= 5
+    assert not changed[1:].any()  # Square leaves mistakes
 
 
 @pytest.mark.parametrize("steps", [1, 3, 10, 40])

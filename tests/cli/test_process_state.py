@@ -49,6 +49,7 @@ def before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return state()
 
 
+@pytest.mark.slow
 def test_main_leaves_the_process(before: dict[str, Any]) -> None:
     main(["fit", DIGITS, *SHORT, "--test_after_fit=true"])
     assert state() == before
@@ -131,6 +132,7 @@ print("after the command:", dist.is_initialized())
 """
 
 
+@pytest.mark.slow
 def test_a_process_group_is_destroyed_at_exit(tmp_path: Path) -> None:
     """Threads of gloo that live on while Python shuts down abort the process now and then."""
     words = ["fit", DIGITS, *SHORT, "--trainer.strategy=ddp", "--trainer.devices=1", "--trainer.accelerator=cpu"]

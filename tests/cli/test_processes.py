@@ -71,7 +71,7 @@ def block(kind: str) -> str:
 @pytest.mark.parametrize(
     ("rank", "where", "how"),
     [
-        (1, "train", "kill"),
+        pytest.param(1, "train", "kill", marks=pytest.mark.slow),
         pytest.param(0, "train", "kill", marks=pytest.mark.slow),
         pytest.param(1, "train", "raise", marks=pytest.mark.slow),
         pytest.param(1, "validation", "kill", marks=pytest.mark.slow),

@@ -197,6 +197,7 @@ def test_refuses_a_run_that_is_held(capsys: pytest.CaptureFixture[str]) -> None:
     assert fit("--ckpt_path=last", "--trainer.max_epochs=3").trainer.global_step == 6
 
 
+@pytest.mark.slow
 def test_a_killed_process_releases_the_run(tmp_path: Path) -> None:
     held = "import sys, time; from adv_lightning.cli.runs import hold; lock = hold(sys.argv[1])"
     code = f"{held}; print(1, flush=True); time.sleep(99)"

@@ -10,7 +10,7 @@ from benchmarks.masked_nets import HONEST, MASKED
 from benchmarks.masking import BEGIN, END, images, is_flagged, judge, table
 from tests.conftest import ROOT
 
-RECORD = ROOT / "results" / "masking.json"
+RECORD = ROOT / "results" / "checks" / "masking.json"
 PAGE = ROOT / "docs" / "judging.md"
 QUICK = ["detached pixels", "flipped surrogate gradient", "linear, two classes"]
 ignored = pytest.mark.filterwarnings("ignore:.*gradient is zero:UserWarning", "ignore:.*many workers:UserWarning")

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import adv_lightning
 from tests.conftest import ROOT
 
@@ -23,6 +25,7 @@ def test_every_former_name_is_still_there() -> None:
         assert hasattr(importlib.import_module(module), name), line
 
 
+@pytest.mark.slow
 def test_type_checkers_see_every_name(tmp_path: Path) -> None:
     uses = [f"reveal_type(adv_lightning.{name})" for name in adv_lightning.__all__]
     (tmp_path / "user.py").write_text("\n".join(["import adv_lightning", *uses]), encoding="utf-8")
