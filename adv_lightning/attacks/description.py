@@ -94,4 +94,11 @@ def _built(value: Any) -> Any:
 def _short(value: Any) -> str:
     if isinstance(value, Mapping) and "class_path" in value:
         return as_call(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(readable(value))
+    return in_short(value) if isinstance(value, float) else str(readable(value))
+
+
+def in_short(size: float) -> str:
+    """Write a size with four digits, or as n/255, n up to 64, if it is that and has no short decimal."""
+    steps = round(255 * size)
+    is_fraction = 0 < steps <= 64 and abs(255 * size - steps) < 1e-6 and float(f"{size:.3g}") != size
+    return f"{steps}/255" if is_fraction else f"{size:.4g}"

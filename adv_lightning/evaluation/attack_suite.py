@@ -25,7 +25,7 @@ from adv_lightning.evaluation.gradient_masking import masking_checks, verdict
 from adv_lightning.evaluation.gradient_masking_counts import Check
 from adv_lightning.evaluation.masking_evidence import MaskingEvidence
 from adv_lightning.evaluation.report_section import Picture, Section, Table
-from adv_lightning.evaluation.tables import key_of, mode, table_of
+from adv_lightning.evaluation.tables import headline, key_of, mode, table_of
 from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.metrics import ErrorRate
@@ -196,18 +196,24 @@ class AttackSuite(Evaluator):
 
     def _section(self, trainer: Trainer, module: AdversarialModule) -> Section:
         stage = {"test": "Test", "val": "Validation"}[self.stage]
-        title = f"{stage}, model in {mode(module)} mode; in percent: error, confidence on mistakes, on wrong classes"
+        title = f"{stage}, model in {mode(module)} mode"
         clean, *rows = self._rows_of_same_examples()
         shown = [row for row in self.rows if row["name"] in ("clean", self._own, *self._chosen)]
+        worst = [row for row in self.rows if "worst_of" in row]
+        added = [row for row in self.rows if row not in shown + worst]
         section = Section(
             "Under attack",
-            "Error with its 95 % interval (Wilson). conf. is the mean largest probability of the misclassified "
-            "examples; wrong is the mean probability that they give to all wrong classes together. Eps is in the units "
-            "of the input; the result is clipped to the bounds. Worst case counts an example that is misclassified "
-            "clean, under the model's own attack, or under one of the chosen attacks, which by default are FGSM and "
-            "PGD at its eps.",
-            tables=[table_of(title, self.rows)],
+            "Error with its 95 % interval (Wilson). The confidence of mistakes is the mean largest probability of the "
+            "misclassified examples; the last column is the mean probability that they give to all wrong classes "
+            "together. Eps is in the units of the input; the result is clipped to the bounds. Worst case counts an "
+            "example that is misclassified clean, under the model's own attack, or under one of the chosen attacks, "
+            "which by default are FGSM and PGD at its eps.",
+            tables=[
+                table_of(title, shown + worst),
+                *([table_of("For the curve over eps and the checks for masked gradients", added)] if added else []),
+            ],
             rows=self.rows,
+            headline=headline(shown, worst),
             pictures=[
                 *self._pictures,
                 *curves_over_eps(clean, rows),

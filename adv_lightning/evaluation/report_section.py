@@ -23,6 +23,15 @@ class Table:
     of_words: bool = False
     """Whether the cells are sentences rather than numbers."""
 
+    def lines(self) -> list[str]:
+        """Return each row as a line, with the names of the columns before its figures."""
+        names = [column.partition(",")[0] for column in self.columns[1:]]
+        named = []
+        for first, *cells in self.rows:
+            shown = cells if self.of_words else [f"{n} {cell}" for n, cell in zip(names, cells, strict=True) if cell]
+            named.append((first, shown))
+        return [f"{first}: {', '.join(cells)}" if cells else first for first, cells in named]
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -49,11 +58,13 @@ class Section:
     """Rows for the record's list of results."""
     record: dict[str, Any] = field(default_factory=dict)
     """Further keys of the record."""
+    headline: str | None = None
+    """The main figures in a sentence, which the report shows at its top."""
     verdict: str | None = None
-    """A conclusion that the report shows at its top."""
+    """A conclusion that the report shows at the section's top."""
 
     def show(self) -> None:
-        """Print the tables and the notes."""
+        """Print the tables and the notes. Where no terminal is, or a narrow one, each row is a line."""
         console = Console()
         for table in self.tables:
             shown = RichTable(title=table.title)
@@ -62,9 +73,18 @@ class Section:
                 shown.add_column(column, justify="left" if left else "right", overflow="fold")
             for row in table.rows:
                 shown.add_row(*row)
-            console.print(shown)
+            # Sentences may be wrapped, numbers not.
+            unlimited = console.options.update(max_width=10_000)
+            needed = _LEAST if table.of_words else console.measure(shown, options=unlimited).maximum
+            if console.is_terminal and console.width >= needed:
+                console.print(shown)
+            else:
+                print("\n".join([table.title, *(f"  {line}" for line in table.lines())]))
         for note in self.notes:
             print(note)
+
+
+_LEAST = 80
 
 
 def percent(value: float | None) -> str:

@@ -17,7 +17,7 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
     """Return rows of the record as a table, rates in percent."""
     return Table(
         title,
-        ["attack", "n", "error [95 %]", "conf.", "wrong"],
+        ["attack", "n", "error, % [95 % interval]", "confidence of mistakes, %", "on wrong classes, %"],
         [
             [
                 _label(row),
@@ -29,6 +29,21 @@ def table_of(title: str, rows: list[dict[str, Any]]) -> Table:
             for row in rows
         ],
     )
+
+
+def headline(rows: list[dict[str, Any]], worst: list[dict[str, Any]]) -> str:
+    """Return the main figures in a sentence or two: the clean error, and the worst of the attacks in `rows`."""
+    clean, *attacked = rows
+    said = f"Clean error {_in_words(clean)}."
+    if not attacked:
+        return f"{said} No attack was tried."
+    row = worst[0] if worst else attacked[0]
+    attacks = ", ".join(dict.fromkeys(as_call(each["attack"]) for each in attacked))
+    return f"{said} {'Worst case' if worst else 'Error'} {_in_words(row)} under {attacks}."
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    return f"{100 * row['error']:.2f} % (n={row['n']})"
 
 
 def curve_of(

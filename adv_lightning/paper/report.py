@@ -20,6 +20,7 @@ from adv_lightning.paper.verdict import MEANING, Judgement, Verdict, judge
 FULL, SHORT = "paper", "paper-short"
 """Markers of the whole table, and of README's part of it."""
 
+_WIDE = 140
 _COLUMNS = ("claim", "\u00a7", "quantity", "paper", "measured", "seeds", "n", "under", "clipped", "verdict", "remark")
 _SHORT_COLUMNS = ("quantity", "paper", "measured", "seeds", "n", "under", "clipped", "verdict")
 _COLOURS = {
@@ -115,7 +116,14 @@ def write(path: Path, paper: Paper, results: Results) -> None:
 
 
 def show(made: Sequence[Row], console: Console) -> None:
-    """Print rows as a table, with the numbers of verdicts below."""
+    """Print rows as a table, with the numbers of verdicts below. Without a wide terminal each row is a line."""
+    if not (console.is_terminal and console.width >= _WIDE):
+        for row in made:
+            cells = row.cells()
+            claim, figure = cells["claim"].strip("`"), f"paper {cells['paper']}, measured {cells['measured']}"
+            print(f"{claim}: {cells['quantity']}: {figure}: {cells['verdict']}")
+        print(_counts(made))
+        return
     table = Table(pad_edge=False)
     for name in ("claim", "quantity", "paper", "measured", "verdict"):
         table.add_column(name, no_wrap=name != "quantity", justify="right" if name in ("paper", "measured") else "left")

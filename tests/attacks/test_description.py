@@ -84,6 +84,21 @@ def test_build_checks_nested_descriptions() -> None:
         build({"class_path": "adv_lightning.MemberAttack", "init_args": {"attack": inner}}, Attack)
 
 
+@pytest.mark.parametrize(
+    ("eps", "text"),
+    [
+        ("8/255", "8/255"),
+        (8 / 255, "8/255"),
+        (0.5 / 255, "0.001961"),
+        (0.2, "0.2"),
+        (1 / 3, "0.3333"),
+        (0.0314, "0.0314"),
+    ],
+)
+def test_a_fraction_of_255_is_written_as_one(eps: float | str, text: str) -> None:
+    assert as_call(FGSM(eps).config()) == f"FGSM(eps={text}, bounds=None)"
+
+
 def test_as_call_omits_defaults_except_those_that_matter() -> None:
     assert as_call(FGSM(1 / 3).config()) == "FGSM(eps=0.3333, bounds=None)"
     assert as_call(PGD(0.32).config()) == "PGD(eps=0.32, step_size=0.02, steps=40, bounds=None, seed=0)"

@@ -252,6 +252,28 @@ def test_page_has_every_table_picture_and_verdict(report: tuple[Path, list[Secti
     assert any(section.verdict for section in report[1])
 
 
+def test_page_begins_with_the_main_figures(report: tuple[Path, list[Section]]) -> None:
+    """Clean and worst-case error, n and the attacks come first; what only checks need has a table of its own."""
+    suite = report[1][0]
+    rows = {row["name"]: row for row in suite.rows}
+    clean, worst = rows["clean"], rows["worst case"]
+    expected = (
+        f"Clean error {100 * clean['error']:.2f} % (n={clean['n']}). "
+        f"Worst case {100 * worst['error']:.2f} % (n={worst['n']}) under FGSM(eps="
+    )
+    assert suite.headline is not None
+    assert suite.headline.startswith(expected)
+    text = (report[0] / "report.html").read_text(encoding="utf-8")
+    places = [
+        text.index(html.escape(part)) for part in (suite.headline[:60], suite.verdict or "", suite.tables[0].title)
+    ]
+    assert places == sorted(places)
+    main, added = suite.tables[0], suite.tables[1]
+    assert [row[0].split("(")[0] for row in main.rows] == ["clean", "FGSM", "PGD", "worst case"]
+    assert len(main.rows) + len(added.rows) == len(suite.rows)
+    assert "checks for masked gradients" in added.title
+
+
 def test_every_picture_is_a_file_and_in_tensorboard(report: tuple[Path, list[Section]]) -> None:
     names = {picture.name for section in report[1] for picture in section.pictures}
     files = {path.stem.partition("_")[2] for path in (report[0] / "pictures").iterdir()}
