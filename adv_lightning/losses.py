@@ -255,7 +255,7 @@ def _check_classes(logits: Tensor) -> None:
     if logits.dim() != 2 or logits.shape[1] < 2:
         raise ValueError(
             f"logits have the shape {list(logits.shape)}, expected [B, K] with K >= 2 classes: use a backbone with one "
-            "logit per class, LogisticLoss for a single logit, or your own Loss with probabilities and predict"
+            "logit per class, or LogisticLoss for a single logit. One label per pixel is not supported"
         )
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, outermost_frame
 from adv_lightning.attacks.copying import copy_of
+from adv_lightning.attacks.gradients import check_scalar
 from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.attacks.plain_values import number
 from adv_lightning.data.class_names import check_class_names, class_names
@@ -199,7 +200,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
 
     def loss(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return J, the mean loss over the batch."""
-        return self.loss_fn(logits, y)
+        return check_scalar(self.loss_fn(logits, y))
 
     def objective(self, x: Tensor, y: Tensor) -> Objective:
         """Return the loss of a batch and its parts, as the method computes them."""

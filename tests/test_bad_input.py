@@ -11,6 +11,7 @@ import resource
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -316,6 +317,25 @@ def labels_of_every_loss(shift: int) -> Callable[[Path], str]:
     return act
 
 
+def no_scalar(tmp_path: Path) -> str:
+    """In training with an attack and without, in evaluation, and from a method of the module's own."""
+
+    def each(logits: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y, reduction="none")
+
+    class Mine(AdversarialModule):
+        def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+            return each(logits, y)
+
+    said = set()
+    runs = [lambda m: quiet_trainer().validate(m, batches(1), verbose=False), lambda m: fit(m, batches(1))]
+    for make in (partial(AdversarialModule, loss_fn=each), Mine):
+        for run in runs:
+            said |= {refused(partial(run, make(mlp(), attack))) for attack in (FGSM(0.1), None)}
+    assert len(said) == 1
+    return said.pop()
+
+
 CASES: dict[str, Callable[[Path], str | None]] = {
     "NaN or infinity in a first batch": lambda _: both(with_nan),
     "NaN in a later batch of training": lambda _: refused(
@@ -334,6 +354,7 @@ CASES: dict[str, Callable[[Path], str | None]] = {
     "float labels": lambda _: both(lambda x, y: (x, y.float())),
     "one-hot labels": lambda _: both(lambda x, y: (x, F.one_hot(y, 3).float())),
     "soft labels with a `loss_fn` of the user's own": soft_labels,
+    "a loss that is no scalar": no_scalar,
     "float labels in a data module": lambda _: given(labels=torch.zeros(6)),
     "fewer labels than inputs": lambda _: both(lambda x, y: (x, y[:-1])),
     "fewer labels than images in a data module": lambda _: given(labels=torch.arange(5) % 2),

@@ -69,8 +69,9 @@ def gradients(
         The gradients of the values, and those of the leaves.
 
     Raises:
-        ValueError: the loss does not depend on one of the values differentiably.
+        ValueError: the loss is no scalar, or does not depend on one of the values differentiably.
     """
+    check_scalar(loss)
     if not loss.requires_grad:
         raise ValueError(_NOT_DIFFERENTIABLE)
     found = torch.autograd.grad(
@@ -99,6 +100,16 @@ def per_example(grad: Tensor, batch_size: int, scale: Tensor | float = 1) -> Ten
     if grad.dtype == torch.float16:
         grad = grad.float()
     return torch.nan_to_num(grad * (batch_size / scale), nan=0.0, posinf=0.0, neginf=0.0)
+
+
+def check_scalar(loss: Tensor) -> Tensor:
+    """Return the loss of a batch, or raise ValueError if it is not one number."""
+    if loss.dim():
+        raise ValueError(
+            f"the loss has the shape {list(loss.shape)}, expected a scalar, the mean over the batch: use "
+            'reduction="mean", or return loss.mean()'
+        )
+    return loss
 
 
 def check_differentiable_input(x: Tensor) -> None:

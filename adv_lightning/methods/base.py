@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from adv_lightning.attacks.base import Attack
 from adv_lightning.attacks.constructor_arguments import KeepsArguments, plain_setting
 from adv_lightning.attacks.description import describe, keyword_arguments
+from adv_lightning.attacks.gradients import check_scalar
 from adv_lightning.methods.perturbation_sites import Sites, with_gradient_of
 from adv_lightning.methods.two_pass_objective import Objective, Passes
 
@@ -141,11 +142,12 @@ def check_unused(method: Method, owner: str, *, asked: bool, passes: bool, pertu
 
 
 def check_objective(objective: object, owner: str) -> Objective:
-    """Return the objective, or raise TypeError if it is something else."""
+    """Return the objective, or raise TypeError if it is something else, ValueError if its total is no scalar."""
     if not isinstance(objective, Objective):
         raise TypeError(
             f"the objective of {owner} is a {type(objective).__name__}: return an Objective(total, clean, adversarial)"
         )
+    check_scalar(objective.total)
     return objective
 
 

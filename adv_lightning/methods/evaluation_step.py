@@ -8,7 +8,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
-from adv_lightning.attacks.gradients import input_gradient
+from adv_lightning.attacks.gradients import check_scalar, input_gradient
 from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.losses import Loss, predicted_classes
 from adv_lightning.methods.input_checks import BatchCheck
@@ -98,7 +98,7 @@ class EvaluationStep(nn.Module):
                 # Of a part, all are attacked: the network may hold a second input with a row for each example.
                 logits, adv_logits = judge(model, x, y, attack)
                 adv_logits = adv_logits[:n]
-        loss = model.loss(logits, y)
+        loss = check_scalar(model.loss(logits, y))
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         self._clean_examples.update(x, y)
         if self._samples is not None and isinstance(y, Tensor):
