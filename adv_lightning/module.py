@@ -7,6 +7,7 @@ Length: one class, of which the documented arguments are a third. What its hooks
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, Self
 
 import torch
@@ -342,7 +343,16 @@ class AdversarialModule(LightningModule, KeepsArguments):
         rank, processes = self.global_rank, self.trainer.world_size
         trained = not (self.trainer.sanity_checking or self.training)
         counted: dict[str, Tensor] = self.evaluation(
-            self, x, y, attack, first=batch_idx == 0, samples=samples, rank=rank, processes=processes, trained=trained
+            self,
+            x,
+            y,
+            attack,
+            part=partial(unpacked, self, batch),
+            first=batch_idx == 0,
+            samples=samples,
+            rank=rank,
+            processes=processes,
+            trained=trained,
         )
         return counted
 

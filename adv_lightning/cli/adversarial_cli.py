@@ -21,6 +21,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from adv_lightning import data, evaluation, models  # noqa: F401
 from adv_lightning.attacks.description import class_path
 from adv_lightning.callbacks import AdversarialCheckpoint, HiddenPerturbation, L1Penalty
+from adv_lightning.callbacks.run_folder import run_folder
 from adv_lightning.cli.defaults import default_callbacks, default_logger, default_plugins
 from adv_lightning.cli.error_messages import ArgumentParser, is_ours
 from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
@@ -227,11 +228,11 @@ class AdversarialCLI(LightningCLI):
 
     def predict(self, **kwargs: Any) -> None:
         """Predict, and write the probabilities to `predictions.pt` in the run's folder, one file for each process."""
-        batches = self.trainer.predict(**kwargs)
-        if not batches or not self.trainer.loggers or self.trainer.log_dir is None:
+        batches, folder = self.trainer.predict(**kwargs), run_folder(self.trainer)
+        if not batches or not self.trainer.loggers or folder is None:
             return
         name = "predictions.pt" if self.trainer.world_size == 1 else f"predictions-{self.trainer.global_rank}.pt"
-        path = Path(self.trainer.log_dir) / name
+        path = Path(folder) / name
         torch.save(batches, path)
         print(f"{len(batches)} batches of probabilities are in {path}")
 

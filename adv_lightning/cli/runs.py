@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 from jsonargparse import Namespace
+from lightning.fabric.utilities.cloud_io import get_filesystem
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from adv_lightning.callbacks.run_folder import run_folder
 from adv_lightning.cli.error_messages import today
 from adv_lightning.data.atomic_write import write_atomically
 
@@ -100,7 +102,7 @@ class RunConfig(SaveConfigCallback):
         self._lock: FileLock | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        folder = trainer.log_dir  # every process must ask
+        folder = run_folder(trainer)  # every process must ask
         if stage == "fit" and not self.already_saved:
             first = trainer.strategy.broadcast(self.ckpt_path)
             if first != self.ckpt_path:
@@ -112,11 +114,32 @@ class RunConfig(SaveConfigCallback):
                 Path(folder).mkdir(parents=True, exist_ok=True)
                 self._lock = hold(folder)
         if self.resumed_at is None:
+            self._save(trainer, folder)
+            # For some loggers Lightning would take the current folder.
+            self.save_to_log_dir = False
             super().setup(trainer, pl_module, stage)
+
+    def _save(self, trainer: Trainer, folder: str | None) -> None:
+        """Write the settings of a new run.
+
+        Raises:
+            ValueError: the folder holds the settings of another run.
+        """
+        if self.already_saved or not self.save_to_log_dir or folder is None:
+            return
+        path, fs = f"{folder}/{self.config_filename}", get_filesystem(folder)
+        taken = trainer.strategy.broadcast(trainer.is_global_zero and not self.overwrite and fs.isfile(path))
+        if taken:
+            raise ValueError(
+                f"{path} is there already, from another run. Give the logger another version, or remove the file"
+            )
+        if trainer.is_global_zero:
+            fs.makedirs(folder, exist_ok=True)
+            self.parser.save(self.config, path, skip_none=False, overwrite=self.overwrite, multifile=self.multifile)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the settings of a run that continues: only now is it certain that they fit its checkpoint."""
-        folder = trainer.log_dir
+        folder = run_folder(trainer)
         if self.resumed_at is None or folder is None or not trainer.is_global_zero:
             return
         path, config = Path(folder, self.config_filename), self.config.clone()

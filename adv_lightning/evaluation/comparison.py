@@ -9,11 +9,11 @@ from typing import Any, Self
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.attacks.description import as_call
+from adv_lightning.callbacks.run_folder import run_folder, show_png
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.data.seeding import process_seed
@@ -21,8 +21,7 @@ from adv_lightning.evaluation.attack_counts import number_of_classes
 from adv_lightning.evaluation.from_checkpoint import load_module, names_of
 from adv_lightning.evaluation.metrics_record import circumstances, sha256, write_json
 from adv_lightning.evaluation.plots import heat_map
-from adv_lightning.evaluation.report import png_of, show_png
-from adv_lightning.evaluation.report_section import Section, Table, percent
+from adv_lightning.evaluation.report_section import Section, Table, percent, png_of
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
 from adv_lightning.losses import predicted_classes
 from adv_lightning.methods.evaluated_batch import unpacked
@@ -163,7 +162,7 @@ class Comparison(LightningModule):
 
     def on_test_end(self) -> None:
         """Print and write the results."""
-        directory = self.trainer.log_dir  # every process must ask: rank zero broadcasts it
+        directory = run_folder(self.trainer)  # every process must ask
         if not self.trainer.is_global_zero:
             return
         Section("comparison", tables=self._tables()).show()
@@ -210,8 +209,7 @@ class Comparison(LightningModule):
             png = png_of(picture)
             write_atomically(directory / f"transfer_{figure}.png", png)
             for logger in self.trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
-                    show_png(logger, f"transfer/{figure}", png)
+                show_png(logger, f"transfer/{figure}", png)
 
     def _tables(self) -> list[Table]:
         names, k = list(self.nets), len(self.nets)

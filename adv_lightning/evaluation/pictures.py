@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 
+from adv_lightning.callbacks.run_folder import show_png
 from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
+from adv_lightning.evaluation.report_section import png_of
 from adv_lightning.losses import predicted_classes
 from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.module import AdversarialModule
@@ -19,7 +20,7 @@ class AdversarialPictures(Callback):
     """Shows validation images clean, their perturbation, and under attack, with predicted classes and confidences.
 
     Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set. It does nothing
-    without a TensorBoard logger or an attack.
+    without a logger or an attack. A logger that takes no pictures, such as CSVLogger, is passed over.
 
     Args:
         every_n_epochs: Number of epochs from one picture to the next, at least 1.
@@ -47,9 +48,8 @@ class AdversarialPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch == 0
-        if batch_idx or dataloader_idx or trainer.sanity_checking or not due or logger is None:
+        if batch_idx or dataloader_idx or trainer.sanity_checking or not due or not trainer.loggers:
             return
         if not (isinstance(pl_module, AdversarialModule) and pl_module.val_attack and trainer.is_global_zero):
             return
@@ -60,7 +60,8 @@ class AdversarialPictures(Callback):
             x_adv = pl_module.val_attack(pl_module, x, y, loss_fn=pl_module.loss)
             guesses = [guess(pl_module, inputs) for inputs in (x, x_adv)]
         figure = triptych(x, x_adv, y, guesses[0], guesses[1], class_names(trainer))
-        logger.experiment.add_figure("adversarial examples", figure, global_step=trainer.global_step)
+        for logger in trainer.loggers:
+            show_png(logger, "adversarial examples", png_of(figure), trainer.global_step)
 
 
 def guess(module: AdversarialModule, x: Tensor) -> list[tuple[int, float]]:

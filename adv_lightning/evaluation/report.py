@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import base64
-import io
 from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import yaml
 from jinja2 import Environment
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
-from PIL import Image
 
 from adv_lightning.attacks.plain_values import jsonable
 from adv_lightning.callbacks._layer_names import adversarial
+from adv_lightning.callbacks.run_folder import run_folder, show_png
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.evaluation.attack_counts import rate
 from adv_lightning.evaluation.attack_suite import AttackSuite
 from adv_lightning.evaluation.evaluator import Evaluator
 from adv_lightning.evaluation.metrics_record import evaluation_record, write_json
-from adv_lightning.evaluation.report_section import Section
+from adv_lightning.evaluation.report_section import Section, png_of
 from adv_lightning.evaluation.row_threat_model import described
 from adv_lightning.module import AdversarialModule
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-_DPI = 110
 _LETTERS = 80  # of a file name, which contains an attack's name
 _LINES = 60  # of a network's description
 
@@ -68,7 +61,7 @@ class Report(Callback):
             self._write(trainer, adversarial(pl_module, self), "val")
 
     def _gather(self, trainer: Trainer, module: AdversarialModule) -> None:
-        self._directory = trainer.log_dir  # every process must ask: rank zero broadcasts it
+        self._directory = run_folder(trainer)  # every process must ask
         suite = any(isinstance(callback, AttackSuite) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         self._rows = [] if suite else _own_rows(module)
 
@@ -145,8 +138,7 @@ def _own_rows(module: AdversarialModule) -> list[dict[str, Any]]:
 
 
 def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, bytes]:
-    """Draw every picture into its own file and into TensorBoard; return the files' contents by name."""
-    logger = next((lg for lg in trainer.loggers if isinstance(lg, TensorBoardLogger)), None)
+    """Draw every picture into its own file and for every logger; return the files' contents by name."""
     for old in folder.glob("[0-9][0-9]_*.png"):  # of an earlier test, whose results are gone
         old.unlink()
     drawn: dict[str, bytes] = {}
@@ -154,19 +146,6 @@ def _draw(sections: list[Section], folder: Path, trainer: Trainer) -> dict[str, 
         drawn[picture.name] = png_of(picture.draw())
         name = "".join(c if c.isalnum() or c in "-." else "_" for c in picture.name)
         write_atomically(folder / f"{i + 1:02}_{name[:_LETTERS]}.png", drawn[picture.name])
-        if logger is not None:
+        for logger in trainer.loggers:
             show_png(logger, f"report/{picture.name}", drawn[picture.name], trainer.global_step)
     return drawn
-
-
-def png_of(figure: Figure) -> bytes:
-    """Return a figure as the content of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
-
-
-def show_png(logger: TensorBoardLogger, name: str, png: bytes, step: int = 0) -> None:
-    """Show the content of a PNG file in TensorBoard."""
-    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
-    logger.experiment.add_image(name, pixels, step, dataformats="HWC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,8 @@ class Table:
         for first, *cells in self.rows:
             shown = cells if self.of_words else [f"{n} {cell}" for n, cell in zip(names, cells, strict=True) if cell]
             named.append((first, shown))
-        return [f"{first}: {', '.join(cells)}" if cells else first for first, cells in named]
+        lines = (f"{first}: {', '.join(cells)}" if cells else first for first, cells in named)
+        return [" ".join(line.split("\n")) for line in lines]
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,16 @@ class Section:
 
 
 _LEAST = 80
+
+
+_DPI = 110
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()
 
 
 def percent(value: float | None) -> str:

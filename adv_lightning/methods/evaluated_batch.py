@@ -34,4 +34,7 @@ def unpacked(module: Unpacks, batch: Any, rows: slice | Tensor | None = None) ->
         if rows is None:
             return x, y
         n = len(x)
-        return module.unpack(apply_to_collection(batch, Tensor, lambda t: t[rows] if t.dim() and len(t) == n else t))
+        part = apply_to_collection(batch, Tensor, lambda each: each[rows] if each.dim() and len(each) == n else each)
+        x, y = module.unpack(part)
+        # A batch of a class of the user's own may not be divisible.
+        return (x, y) if len(x) < n else (x[rows], y[rows])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
@@ -56,6 +58,7 @@ class EvaluationStep(nn.Module):
         y: Tensor,
         attack: Attack | None,
         *,
+        part: Callable[[slice], tuple[Tensor, Tensor]],
         first: bool,
         samples: int | None = None,
         rank: int = 0,
@@ -69,6 +72,7 @@ class EvaluationStep(nn.Module):
             x: Inputs, [B, ...].
             y: Labels, int64 [B].
             attack: Perturbs the inputs. None: only clean inputs are counted.
+            part: Rows -> (x, y) of these examples, for a network that keeps a second input with a row for each.
             first: Whether this is the first batch of the epoch, which resets the counts.
             samples: Attack only the first so many examples of the epoch, over all processes. None: all.
             rank: Number of this process.
@@ -95,9 +99,10 @@ class EvaluationStep(nn.Module):
                 logits = model(x)
                 adv_logits = logits[:0]
             else:
-                # Of a part, all are attacked: the network may hold a second input with a row for each example.
-                logits, adv_logits = judge(model, x, y, attack)
-                adv_logits = adv_logits[:n]
+                taken = (x, y) if n == len(x) else part(slice(n))
+                logits, adv_logits = judge(model, *taken, attack)
+                if n < len(x):
+                    logits = torch.cat([logits, model(part(slice(n, None))[0])])
         loss = check_scalar(model.loss(logits, y))
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         self._clean_examples.update(x, y)

@@ -38,9 +38,9 @@ def _watching(trainer: Any) -> list[tuple[str, str | None, int]]:
     found: list[tuple[str, str | None, int]] = []
     validated = trainer.check_val_every_n_epoch or 1
     for callback in trainer.callbacks:
-        # `fell_back` is this project's; `strict` EarlyStopping's; `_every_n_epochs` ModelCheckpoint's.
+        # `fell_back` is this project's; `strict` EarlyStopping's; `save_top_k` ModelCheckpoint's.
         if hasattr(callback, "monitor") and not hasattr(callback, "fell_back") and getattr(callback, "strict", True):
-            every = max(getattr(callback, "_every_n_epochs", validated), 1)
+            every = max(callback._every_n_epochs, 1) if hasattr(callback, "save_top_k") else validated
             found.append((type(callback).__name__, callback.monitor, every))
     schedulers = [each for each in trainer.lr_scheduler_configs if each.reduce_on_plateau and each.strict]
     return found + [(type(each.scheduler).__name__, each.monitor, each.frequency) for each in schedulers]

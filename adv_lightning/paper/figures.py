@@ -18,7 +18,7 @@ from adv_lightning.evaluation.first_layer import by_unit, first_layer
 from adv_lightning.evaluation.fooling_images import class_probability, draws, fooling_step
 from adv_lightning.evaluation.from_checkpoint import load_module
 from adv_lightning.evaluation.logit_sweep import logit_sweep
-from adv_lightning.evaluation.report import png_of
+from adv_lightning.evaluation.report_section import png_of
 from adv_lightning.metrics import locality
 from adv_lightning.module import AdversarialModule
 from adv_lightning.paper.images import test_images

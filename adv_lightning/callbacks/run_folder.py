@@ -1,0 +1,48 @@
+"""The folder of a run, and pictures, whatever the logger."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from PIL import Image
+
+
+def run_folder(trainer: Trainer) -> str | None:
+    """Return the folder that every file of a run goes to: the one that also has its `checkpoints`.
+
+    A logger without a folder of its own for each run, such as W&B's or MLflow's, gets `NAME/VERSION` in its `save_dir`,
+    or in the trainer's `default_root_dir` if it writes elsewhere. Every process must ask: rank zero's is broadcast.
+
+    Returns:
+        None if the logger has none. Without a logger, the trainer's `default_root_dir`.
+    """
+    logger = trainer.loggers[0] if trainer.loggers else None
+    if logger is None or getattr(logger, "log_dir", None) is not None:
+        return trainer.log_dir
+    version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
+    folder = Path(logger.save_dir or trainer.default_root_dir, str(logger.name), version)
+    found: str = trainer.strategy.broadcast(str(folder))
+    return found
+
+
+def show_png(logger: Logger, name: str, png: bytes, step: int = 0) -> None:
+    """Show the content of a PNG file in the logger's own way; a logger that has none is passed over.
+
+    Args:
+        logger: TensorBoard's; one with Lightning's `log_image`, such as W&B's, Neptune's or Comet's; or MLflow's.
+        name: Its name there.
+        png: The file's content.
+        step: Optimizer step that it belongs to.
+    """
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    experiment = getattr(logger, "experiment", None)
+    if isinstance(logger, TensorBoardLogger):
+        logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+    elif hasattr(logger, "log_image"):
+        logger.log_image(key=name, images=[picture], step=step)
+    elif experiment is not None and hasattr(experiment, "log_image") and hasattr(logger, "run_id"):
+        experiment.log_image(logger.run_id, picture, f"{name.replace(' ', '_')}.png")
