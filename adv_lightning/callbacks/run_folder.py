@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -18,15 +19,26 @@ def run_folder(trainer: Trainer) -> str | None:
     or in the trainer's `default_root_dir` if it writes elsewhere. Every process must ask: rank zero's is broadcast.
 
     Returns:
-        None if the logger has none. Without a logger, the trainer's `default_root_dir`.
+        None in a `fast_dev_run`. Without a logger, the trainer's `default_root_dir`.
     """
     logger = trainer.loggers[0] if trainer.loggers else None
-    if logger is None or getattr(logger, "log_dir", None) is not None:
+    # In a fast_dev_run Lightning's own logger stands in for all, and nothing is written.
+    brief: bool = trainer.fast_dev_run  # type: ignore[attr-defined]  # set by the debugging connector
+    if logger is None or brief or getattr(logger, "log_dir", None) is not None:
         return trainer.log_dir
     version = logger.version if isinstance(logger.version, str) else f"version_{logger.version}"
     folder = Path(logger.save_dir or trainer.default_root_dir, str(logger.name), version)
     found: str = trainer.strategy.broadcast(str(folder))
     return found
+
+
+def takes_pictures(logger: Logger) -> bool:
+    """Whether `show_png` shows anything in a logger."""
+    return isinstance(logger, TensorBoardLogger) or hasattr(logger, "log_image") or _is_mlflows(logger)
+
+
+def _is_mlflows(logger: Logger) -> bool:
+    return hasattr(logger, "run_id") and hasattr(getattr(logger, "experiment", None), "log_image")
 
 
 def show_png(logger: Logger, name: str, png: bytes, step: int = 0) -> None:
@@ -39,10 +51,10 @@ def show_png(logger: Logger, name: str, png: bytes, step: int = 0) -> None:
         step: Optimizer step that it belongs to.
     """
     picture = Image.open(io.BytesIO(png)).convert("RGB")
-    experiment = getattr(logger, "experiment", None)
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
     elif hasattr(logger, "log_image"):
         logger.log_image(key=name, images=[picture], step=step)
-    elif experiment is not None and hasattr(experiment, "log_image") and hasattr(logger, "run_id"):
-        experiment.log_image(logger.run_id, picture, f"{name.replace(' ', '_')}.png")
+    elif _is_mlflows(logger):
+        mlflow: Any = logger
+        mlflow.experiment.log_image(mlflow.run_id, picture, f"{name.replace(' ', '_')}.png")

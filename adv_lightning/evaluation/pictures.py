@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from adv_lightning.callbacks.run_folder import show_png
+from adv_lightning.callbacks.run_folder import show_png, takes_pictures
 from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
 from adv_lightning.evaluation.report_section import png_of
@@ -49,7 +49,9 @@ class AdversarialPictures(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch == 0
-        if batch_idx or dataloader_idx or trainer.sanity_checking or not due or not trainer.loggers:
+        if batch_idx or dataloader_idx or trainer.sanity_checking or not due:
+            return
+        if not any(map(takes_pictures, trainer.loggers)):
             return
         if not (isinstance(pl_module, AdversarialModule) and pl_module.val_attack and trainer.is_global_zero):
             return
