@@ -119,7 +119,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         backbone: nn.Module,
         attack: Attack | None = None,
         alpha: float = 0.5,
-        loss_fn: Loss | Callable[[Tensor, Tensor], Tensor] | None = None,
+        loss_fn: Loss | nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
         val_attack: Attack | None = None,
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,

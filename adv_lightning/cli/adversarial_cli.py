@@ -23,10 +23,11 @@ from adv_lightning.attacks.description import class_path
 from adv_lightning.callbacks import AdversarialCheckpoint, HiddenPerturbation, L1Penalty
 from adv_lightning.callbacks.run_folder import run_folder
 from adv_lightning.cli.defaults import default_callbacks, default_logger, default_plugins
-from adv_lightning.cli.error_messages import ArgumentParser, is_ours
+from adv_lightning.cli.error_messages import is_ours, origin
 from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
 from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
+from adv_lightning.cli.parser import ArgumentParser
 from adv_lightning.cli.resume import named_checkpoint, named_in_errors, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
@@ -165,10 +166,13 @@ class AdversarialCLI(LightningCLI):
                     callback.check(self.model)
             if folder := writes_to(self.trainer):
                 check_folder(folder)
-        except (ValueError, TypeError, ImportError) as error:
-            if not is_ours(error):
-                raise
-            self._commands.get(self.subcommand or "", self.parser).error(str(error), error)
+        except Exception as error:
+            first = origin(error)
+            if isinstance(error, ValueError | TypeError | ImportError) and is_ours(error):
+                first = error
+            elif not isinstance(first, OSError):  # a mistake in the code of a network needs its traceback
+                raise first from None
+            self._commands.get(self.subcommand or "", self.parser).error(str(first), first)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._settings(self.config_init)

@@ -16,7 +16,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.cli.defaults import default_bar, default_logger
-from adv_lightning.cli.error_messages import ArgumentParser, is_ours
+from adv_lightning.cli.error_messages import is_ours
+from adv_lightning.cli.parser import ArgumentParser
 from adv_lightning.evaluation.comparison import Comparison
 from adv_lightning.evaluation.from_checkpoint import names_of
 from adv_lightning.evaluation.transfer_matrix import check_names

@@ -1,4 +1,4 @@
-"""The parser of the commands: reads class paths of before a move, and explains errors in a few lines."""
+"""Errors of the command line, explained in a few lines."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-import yaml
-from jsonargparse import get_loader, set_loader
-from lightning.pytorch.cli import LightningArgumentParser
+from typing import TYPE_CHECKING
 
 import adv_lightning
-from adv_lightning.attacks.description import class_path
-from adv_lightning.methods.moved_paths import MOVED
+from adv_lightning.attacks.plain_values import imported
+
+if TYPE_CHECKING:
+    from adv_lightning.cli.parser import ArgumentParser
 
 # jsonargparse lists every alternative that it tried. These lines do not say what is wrong.
 _NOISE = re.compile(
     r"Does not validate against any of the Union subtypes|Subtypes: |Errors:|Expected a <class 'NoneType'>"
     r"|Expected a path but .* either not accessible or invalid|Given value type: "
-    r"|Given value: (Namespace|NestedArg|\{|\[)"
+    r"|Given value: (Namespace|NestedArg|\{|\[)|Import path does not correspond to a subclass of "
+    r"|Type \S.* Expected '\S+' to be a subclass of "
 )
+_CALLABLE = re.compile(r"Type \S.* expects a function or a callable class: ")
+_NOT_KIND = re.compile(
+    r"Import path (?P<path>\S+) does not correspond to a subclass of (?P<kind>\w+)"
+    r"|Expected '(?P<function>\S+)' to be a function that returns <class '(?P<result>\w+)'>"
+)
+_DUMP = re.compile(r"\.*\s*Got value: Namespace\(.*")
+_NO_MODULE = re.compile(r"No module named '(?P<module>\S+)'")
+_NO_NAME = re.compile(r"module '(?P<module>\S+)' has no attribute '(?P<name>\w+)'")
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)": ?(?P<rest>.*)')
 _CLASS = re.compile(r"Problem with given class_path '(?P<path>[^']+)':")
 _OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
@@ -37,57 +44,7 @@ _NO_FILE = re.compile(r"File does not exist: '?(?P<path>[^']+)'?")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.+)")
 
 _WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
-_OWN_CLASS = re.compile(r"\badv_lightning(?:\.\w+)+")
 _PUBLIC = ("attacks", "callbacks", "data", "evaluation", "losses", "models", "module")
-_MODE = "adv_lightning"
-
-
-def today(text: str) -> str:
-    """Return a command line's word, or the text of a configuration, with public class paths.
-
-    Those of before files moved are replaced too.
-    """
-    return _OWN_CLASS.sub(lambda found: _public_path(found[0]), text)
-
-
-def _public_path(path: str) -> str:
-    module, _, name = path.rpartition(".")
-    kind = getattr(sys.modules.get(module), name, None)
-    return class_path(kind) if inspect.isclass(kind) else MOVED.get(path, path)
-
-
-def _load(text: str) -> Any:
-    return get_loader("yaml")(today(text))
-
-
-set_loader(_MODE, _load, exceptions=(yaml.YAMLError,))
-
-
-class ArgumentParser(LightningArgumentParser):
-    """Lightning's parser, which also reads class paths of before a move, and says errors in a few lines.
-
-    Args:
-        command: The command whose arguments it takes. None: of no command, or of several.
-        **kwargs: As for Lightning's LightningArgumentParser.
-    """
-
-    def __init__(self, *args: Any, command: str | None = None, **kwargs: Any) -> None:
-        kwargs.setdefault("parser_mode", _MODE)
-        kwargs.setdefault("allow_abbrev", False)  # a mistyped key must not be taken for another
-        super().__init__(*args, **kwargs)
-        self.command = command
-        self.commands: Mapping[str, ArgumentParser] = {}
-        """The parsers of the commands, if this one has some."""
-
-    def parse_args(self, args: Sequence[str] | None = None, *further: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        words = sys.argv[1:] if args is None else args
-        return super().parse_args([today(word) for word in words], *further, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> Any:
-        if not self.exit_on_error:
-            return super().error(message, ex)
-        sys.stderr.write(explain(message, self) + "\n")
-        raise SystemExit(2)
 
 
 def is_ours(error: BaseException) -> bool:
@@ -101,6 +58,15 @@ def is_ours(error: BaseException) -> bool:
     return False
 
 
+def origin(error: Exception) -> Exception:
+    """Return what was raised in a class or function that jsonargparse has called, without what it says around it."""
+    while isinstance(error.__cause__, Exception) and (frames := traceback.extract_tb(error.__traceback__)):
+        if Path(frames[-1].filename).parent.name != "jsonargparse":
+            break
+        error = error.__cause__
+    return error
+
+
 def explain(message: str, parser: ArgumentParser) -> str:
     """Return a parser's message without the alternatives that it tried, and with the nearest valid names.
 
@@ -111,9 +77,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     keys: list[str] = []
     owner = ""
     reasons: list[str] = []
-    for line in (raw.strip().removeprefix("- ").strip() for raw in message.splitlines()):
+    for raw in (each.strip().removeprefix("- ").strip() for each in message.splitlines()):
+        line = _CALLABLE.sub("", raw)
         if key := _KEY.match(line):
-            keys.append(key["key"])
+            if line == raw or keys[-1:] != [key["key"]]:
+                keys.append(key["key"])
             line = key["rest"]
         if found := _CLASS.match(line):
             owner = found["path"]
@@ -121,8 +89,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
             reason = _reason(line, owner, parser, keys)
             if reason not in reasons:
                 reasons.append(reason)
-    if any(_NO_CLASS.search(line) for line in message.splitlines()):
-        reasons = [reason for reason in reasons if not reason.startswith("Given value: ")]
+    said = [reason for reason in reasons if not reason.startswith("Given value: ")]
+    if any(pattern.search(message) for pattern in (_NO_CLASS, _NOT_KIND, _NO_NAME)):
+        reasons = said
+    # An argument is said to be of no class of a union that another one accepts.
+    reasons = [reason for reason in reasons if " is no " not in reason] or reasons
     where = f"{'.'.join(keys)}: " if keys else ""
     return f"error: {where}{'; '.join(reasons) or message}\n(--help lists all keys, --print_config shows their values)"
 
@@ -131,13 +102,25 @@ def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) 
     if found := _OPTION.search(line):
         factory = _GIVEN.search(line)  # of an optimizer or a schedule, which are built later
         owner = factory["path"] if factory else owner
-        module, _, name = owner.rpartition(".")
-        arguments = [each for each in arguments_of(getattr(importlib.import_module(module), name)) if each != "params"]
+        arguments = [each for each in parser.arguments_of(imported(owner)) if each != "params"]
+        if not arguments:
+            return f"no class takes the argument {found['name']!r} yet. Give a class_path, and init_args below it"
         return (
             f"{owner.rsplit('.', 1)[-1]} does not accept the argument {found['name']!r}"
-            f"{_nearest(found['name'], arguments)}. "
-            + (f"It accepts {', '.join(arguments)}" if arguments else "Give a class_path, and init_args below it")
+            f"{_nearest(found['name'], arguments)}. It accepts {', '.join(arguments)}"
         )
+    if found := _NOT_KIND.search(line):
+        path, kind = found["path"] or found["function"], found["kind"] or found["result"]
+        name = path.rpartition(".")[2]
+        if inspect.isclass(imported(path)):
+            return f"{path} is no {kind}"
+        of_torch = {"Module": "torch.nn.Module", "Tensor": "torch.Tensor"}.get(kind, kind)
+        return f"{path} does not say that it returns a {kind}. Annotate it: def {name}(...) -> {of_torch}"
+    if found := _NO_MODULE.search(line):
+        return f"there is no module {found['module']}. Install it, or run the command in the folder that has it"
+    if found := _NO_NAME.search(line):
+        near = _nearest(found["name"], vars(sys.modules[found["module"]]) if found["module"] in sys.modules else ())
+        return f"there is no {found['name']} in the module {found['module']}{near}"
     if found := _NO_CLASS.search(line):
         known = list(_classes())
         if found["name"] in known:
@@ -166,7 +149,7 @@ def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) 
         path = Path(found["path"])
         siblings = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
         return f"there is no file {found['path']}{_nearest(path.name, siblings)}"
-    return line
+    return _DUMP.sub("", line)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -189,21 +172,9 @@ def _known_keys(parser: ArgumentParser) -> list[str]:
     known = dict.fromkeys(re.split(r"\.(?:class_path|init_args)\b", key)[0] for key, _ in items)
     for key, value in items:
         if key.endswith(".class_path"):
-            module, _, name = value.rpartition(".")
             place = key.removesuffix("class_path")
-            known |= {place + each: None for each in arguments_of(getattr(importlib.import_module(module), name))}
+            known |= {place + each: None for each in parser.arguments_of(imported(value))}
     return list(known)
-
-
-def arguments_of(kind: type) -> list[str]:
-    """Return the names of a class's arguments, with those that it passes on to its base classes."""
-    seen: dict[str, None] = {}
-    for base in kind.__mro__:
-        parameters = inspect.signature(base.__init__).parameters.values()  # type: ignore[misc]
-        seen.update({p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)})
-        if all(p.kind != p.VAR_KEYWORD for p in parameters):
-            break
-    return [name for name in seen if name != "self"]
 
 
 def _classes() -> list[str]:
@@ -211,4 +182,4 @@ def _classes() -> list[str]:
     for package in _PUBLIC:
         module = importlib.import_module(f"adv_lightning.{package}")
         names += [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
-    return names
+    return list(dict.fromkeys(names))

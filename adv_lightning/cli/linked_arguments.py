@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters_context
-from torch import nn
 
-from adv_lightning.cli.error_messages import arguments_of
+from adv_lightning.attacks.plain_values import imported
+from adv_lightning.cli.parser import ArgumentParser, taken_as_kwargs
+from adv_lightning.methods.stored_classes import refused
 
-_FACTS = ("num_classes", "input_shape")
+_FACTS = {"num_classes": "num_classes", "input_shape": "input_shape", "in_chans": "input_shape"}
+"""The arguments of networks that are facts of the data, and the data module's names of these."""
 _NETWORKS = ("backbone", "backbone.init_args.backbone")
 """The networks that get them: the backbone, and one that it wraps."""
 
 
 def link_data(parser: LightningArgumentParser) -> None:
     """Link the facts to the networks that accept them."""
-    for fact in _FACTS:
+    for argument, fact in _FACTS.items():
         for network in _NETWORKS:
             parser.link_arguments(
-                f"data.{fact}", f"model.init_args.{network}.init_args.{fact}", _as_list, apply_on="instantiate"
+                f"data.{fact}",
+                f"model.init_args.{network}.init_args.{argument}",
+                _channels if argument == "in_chans" else _as_list,
+                apply_on="instantiate",
             )
 
 
@@ -36,11 +41,15 @@ def module_builder(cli: LightningCLI) -> Callable[..., Any]:
         config = yaml.safe_load(cli.parser.dump(cli.config, skip_link_targets=False, skip_none=False, format="yaml"))
         description = config.get(cli.subcommand, config)["model"]
         settings = dict(description.get("init_args", {})) | description.get("dict_kwargs", {})
-        refused = _refused(kwargs.get("backbone"))
-        for target, value in applied_instantiation_links.items():
-            key = target.removeprefix("model.").removeprefix("init_args.")
-            if target.startswith("model.") and key not in refused:
-                _set(settings, key, value)
+        for path in refused(settings):
+            raise ValueError(
+                f"{path} is neither an nn.Module nor says that it returns one or a tensor, so a checkpoint that names "
+                f"it would be refused. Annotate the function: def {path.rpartition('.')[2]}(...) -> torch.Tensor"
+            )
+        for place, fact, kept_as in _accepted(settings.get("backbone")):
+            value = applied_instantiation_links.get(f"model.init_args.{place}.init_args.{fact}")
+            if value is not None:
+                _set(settings, f"{place}.{kept_as}.{fact}", value)
         stored = {"_class_path": description["class_path"], **settings}
         with _given_hyperparameters_context(stored, "lightning.pytorch.cli.instantiate_module"):
             return kind(*args, **kwargs)
@@ -48,14 +57,16 @@ def module_builder(cli: LightningCLI) -> Callable[..., Any]:
     return build
 
 
-def _refused(network: Any) -> set[str]:
-    """Return the keys of the facts that the networks do not accept."""
-    found = set()
+def _accepted(network: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the networks of a configuration, the facts that each accepts, and where its settings keep them."""
     for place in _NETWORKS:
-        accepted = arguments_of(type(network)) if isinstance(network, nn.Module) else []
-        found |= {f"{place}.init_args.{fact}" for fact in _FACTS if fact not in accepted}
-        network = getattr(network, "backbone", None)
-    return found
+        if not (isinstance(network, dict) and "class_path" in network):
+            return
+        factory = imported(network["class_path"])
+        accepted = ArgumentParser.arguments_of(factory)
+        for fact in (each for each in _FACTS if each in accepted):
+            yield place, fact, "dict_kwargs" if fact in taken_as_kwargs(factory) else "init_args"
+        network = network.get("init_args", {}).get("backbone")
 
 
 def _set(settings: dict[str, Any], key: str, value: Any) -> None:
@@ -64,6 +75,10 @@ def _set(settings: dict[str, Any], key: str, value: Any) -> None:
         settings[part] = settings.get(part) or {}
         settings = settings[part]
     settings[last] = value
+
+
+def _channels(shape: Any) -> Any:
+    return shape[0] if isinstance(shape, list | tuple) and shape else None
 
 
 def _as_list(value: Any) -> Any:

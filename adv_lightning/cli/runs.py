@@ -17,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from adv_lightning.callbacks.run_folder import run_folder
-from adv_lightning.cli.error_messages import today
+from adv_lightning.cli.parser import today
 from adv_lightning.data.atomic_write import write_atomically
 
 CONFIG = "config.yaml"

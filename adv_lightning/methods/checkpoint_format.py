@@ -17,10 +17,11 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.checkpoint_kinds import check_checkpoint
-from adv_lightning.methods.moved_paths import has_moved, moved
+from adv_lightning.methods.moved_paths import moved
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
-from adv_lightning.methods.stored_classes import check_classes
+from adv_lightning.methods.stored_classes import check_classes, without_sources
 from adv_lightning.methods.stored_states import make_states_plain, restore_states
+from adv_lightning.methods.tensor_arguments import register
 
 T = TypeVar("T")
 
@@ -184,7 +185,9 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
             f"{str(made).rpartition('.')[2]}.load_from_checkpoint, or import it before, if that is not intended"
         )
     if by_command_line:
-        return kind, {name: moved(value) for name, value in stored.items() if has_moved(value)}
+        register()
+        today = {name: without_sources(moved(value)) for name, value in stored.items()}
+        return kind, {name: value for name, value in today.items() if value != stored[name]}
     check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)
     return kind, restore(stored, given)
 
@@ -220,7 +223,7 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
         checkpoint: What `read_checkpoint` gives.
         key: `MODEL` for those of the module, `DATA` for those of the data module.
     """
-    stored = moved(checkpoint.get(key, {}))
+    stored = without_sources(moved(checkpoint.get(key, {})))
     arguments = {name: value for name, value in stored.items() if not name.startswith("_")}
     if key == DATA:
         arguments.pop("download", None)  # a file must not make a command write where it says

@@ -55,10 +55,3 @@ def moved(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: MOVED.get(v, v) if k in _PATHS and isinstance(v, str) else moved(v) for k, v in value.items()}
     return [moved(each) for each in value] if isinstance(value, list) else value
-
-
-def has_moved(value: Any) -> bool:
-    """Whether `moved` would change stored settings."""
-    if isinstance(value, dict):
-        return any((k in _PATHS and isinstance(v, str) and v in MOVED) or has_moved(v) for k, v in value.items())
-    return isinstance(value, list) and any(map(has_moved, value))

@@ -86,3 +86,28 @@ class TakesBoth(TakesClasses):
     def __init__(self, num_classes: int, input_shape: tuple[int, int, int], scale: float = 1.0):
         super().__init__(num_classes)
         self.input_shape = input_shape
+
+
+def typed_net(num_classes: int, input_shape: list[int], hidden: int = 8) -> torch.nn.Module:
+    layers = torch.nn.Linear(torch.Size(input_shape).numel(), hidden), torch.nn.Linear(hidden, num_classes)
+    return torch.nn.Sequential(torch.nn.Flatten(), *layers)
+
+
+def untyped_net(num_classes):
+    return TakesClasses(num_classes)
+
+
+def typed_loss(logits, y) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(logits, y)
+
+
+def untyped_loss(logits, y):
+    return typed_loss(logits, y)
+
+
+class Broken(torch.nn.Module):
+    def __init__(self, file: str = "nowhere/weights.pt", width: int = 0):
+        super().__init__()
+        if width:
+            raise RuntimeError(f"width {width} is too large")
+        torch.load(file)
