@@ -6,7 +6,7 @@ Length: one class, of which the documented arguments are a third. What its hooks
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, Self
 
@@ -34,6 +34,7 @@ from adv_lightning.methods.base import Method, check_after_backward, check_objec
 from adv_lightning.methods.checkpoint_kinds import check_loop, check_optimizer, check_scheduler
 from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
+from adv_lightning.methods.foreign_checkpoints import misfit
 from adv_lightning.methods.input_checks import (
     BatchCheck,
     check_attack,
@@ -51,6 +52,7 @@ from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.perturbation_sites import PerturbationSite
 from adv_lightning.methods.two_pass_objective import Crafting, Masks, Objective, Passes, Statistics
 from adv_lightning.metrics.running_means import TrainingMeans
+from adv_lightning.tensor_arguments import register
 
 __all__ = ["AdversarialModule"]
 
@@ -141,6 +143,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
         check_range("val_attack_every_n_epochs", val_attack_every_n_epochs, 1)
         if val_attack_samples is not None:
             check_range("val_attack_samples", val_attack_samples, 1)
+        if not isinstance(backbone, nn.Module):
+            raise TypeError(f"'backbone' is {backbone!r}, expected a network: an instance of nn.Module")
         warn_of_training_steps(backbone)
         if channels_last:
             backbone.to(memory_format=torch.channels_last)
@@ -401,9 +405,17 @@ class AdversarialModule(LightningModule, KeepsArguments):
         kind, restored = checkpoint_format.stored_module(checkpoint_path, kwargs, cls)
         if kind is not cls:
             return kind.load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        register()
         kwargs = {"weights_only": True, **restored, **kwargs}
         with checkpoint_format.missing_backbone_named(checkpoint_path, cls.__name__):
             return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Load weights, as torch does; the error about those that do not fit is one line."""
+        try:
+            return super().load_state_dict(state_dict, strict=strict, assign=assign)
+        except RuntimeError as error:
+            raise RuntimeError(misfit(self.state_dict(), state_dict, strict) or str(error)) from None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a newer format; take over the description of a module that the command line built."""

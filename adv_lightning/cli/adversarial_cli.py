@@ -1,4 +1,7 @@
-"""Lightning's command line, with the project's callbacks, defaults and errors."""
+"""Lightning's command line, with the project's callbacks, defaults and errors.
+
+Length: one class, whose methods are the hooks of Lightning's command line.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from adv_lightning.cli.parser import ArgumentParser
 from adv_lightning.cli.resume import named_checkpoint, named_in_errors, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
-from adv_lightning.methods.checkpoint_format import DATA, described, trained_with
+from adv_lightning.methods.checkpoint_format import DATA, described, trained_with, unbuildable
 from adv_lightning.methods.moved_paths import moved
 from adv_lightning.module import AdversarialModule
 
@@ -142,6 +145,10 @@ class AdversarialCLI(LightningCLI):
         except ValueError as error:
             parser.error(f"--ckpt_path={error}")
         self._step = int(checkpoint.get("global_step", 0))
+        lacking = unbuildable(checkpoint, path)
+        for each in (parser, *self._commands.values()):
+            if isinstance(each, ArgumentParser):
+                each.lacking = lacking
         if self._run is not None and issubclass(self.save_config_callback or object, RunConfig):
             self.save_config_kwargs["resumed_at"] = self._step
         known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}

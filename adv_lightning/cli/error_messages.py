@@ -31,6 +31,8 @@ _NOT_KIND = re.compile(
     r"|Expected '(?P<function>\S+)' to be a function that returns <class '(?P<result>\w+)'>"
 )
 _DUMP = re.compile(r"\.*\s*Got value: Namespace\(.*")
+_KIND = re.compile(r"does not correspond to a subclass of \w+")
+_VALUE = re.compile(r"Given value: (?P<path>[\w.]+)$", re.MULTILINE)
 _NO_MODULE = re.compile(r"No module named '(?P<module>\S+)'")
 _NO_NAME = re.compile(r"module '(?P<module>\S+)' has no attribute '(?P<name>\w+)'")
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)": ?(?P<rest>.*)')
@@ -90,6 +92,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
             if reason not in reasons:
                 reasons.append(reason)
     said = [reason for reason in reasons if not reason.startswith("Given value: ")]
+    kind, value = _KIND.search(message), _VALUE.search(message)
+    if not said and kind and value:  # jsonargparse has left the path out
+        reasons = said = [_reason(f"Import path {value['path']} {kind[0]}", owner, parser, keys)]
     if any(pattern.search(message) for pattern in (_NO_CLASS, _NOT_KIND, _NO_NAME)):
         reasons = said
     # An argument is said to be of no class of a union that another one accepts.
@@ -142,6 +147,8 @@ def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) 
         choices = re.findall(r"'([^']+)'", found["choices"])
         return f"there is no {found['name']!r}{_nearest(found['name'], choices)}. Choose from {', '.join(choices)}"
     if found := _REQUIRED.search(line):
+        if parser.lacking and _WHOLE.fullmatch(found["names"]):
+            return parser.lacking
         hint = ". Give a configuration, as in --config configs/digits.yaml, or a checkpoint, as in --ckpt_path PATH"
         hint = hint if _WHOLE.fullmatch(found["names"]) else ""
         return f"{found['names']} is missing{hint}"

@@ -12,7 +12,6 @@ from adv_lightning.callbacks import NotFiniteError
 from adv_lightning.cli.adversarial_cli import AdversarialCLI
 from adv_lightning.cli.commands import COMMANDS, unknown
 from adv_lightning.cli.error_messages import is_ours
-from adv_lightning.cli.failed_runs import LostProcessError
 from adv_lightning.cli.process_state import restored
 from adv_lightning.cli.terminal import quiet
 
@@ -42,7 +41,7 @@ def main(args: list[str] | None = None) -> Any:
             raise SystemExit(143) from None  # 128 + 15, as a shell reports it: the run is not finished
         except MisconfigurationException as error:
             raise _refusal(f"error: {error}") from error
-        except (OSError, ValueError, TypeError, ImportError, NotFiniteError, LostProcessError) as error:
+        except (OSError, ValueError, TypeError, ImportError, RuntimeError, NotFiniteError) as error:
             if not is_ours(error):
                 raise
             raise _refusal(f"error: {error}") from error

@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from adv_lightning.attacks.description import class_path
 from adv_lightning.cli.error_messages import explain
 from adv_lightning.methods.moved_paths import MOVED
-from adv_lightning.methods.tensor_arguments import register
+from adv_lightning.tensor_arguments import register
 
 _OWN_CLASS = re.compile(r"\badv_lightning(?:\.\w+)+")
 _MODE = "adv_lightning"
@@ -63,6 +63,8 @@ class ArgumentParser(LightningArgumentParser):
         kwargs.setdefault("allow_abbrev", False)  # a mistyped key must not be taken for another
         super().__init__(*args, **kwargs)
         self.command = command
+        self.lacking: str | None = None
+        """What is said if no network is given."""
         self.commands: Mapping[str, ArgumentParser] = {}
         """The parsers of the commands, if this one has some."""
 

@@ -17,11 +17,11 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 
 from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.checkpoint_kinds import check_checkpoint
+from adv_lightning.methods.foreign_checkpoints import why_no_state, why_unsafe, without_network
 from adv_lightning.methods.moved_paths import moved
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
-from adv_lightning.methods.stored_classes import check_classes, without_sources
+from adv_lightning.methods.stored_classes import check_classes, check_importable, without_sources
 from adv_lightning.methods.stored_states import make_states_plain, restore_states
-from adv_lightning.methods.tensor_arguments import register
 
 T = TypeVar("T")
 
@@ -38,6 +38,7 @@ CLASSES = "adv_lightning_classes"
 LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
+_OURS = ("adv_lightning_", "backbone.")
 
 
 def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
@@ -58,10 +59,9 @@ def read_checkpoint(path: str | Path, *, mmap: bool = True) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=mmap)
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise ValueError(f"{path} cannot be read safely as a checkpoint: {type(error).__name__}: {reason}") from None
+        raise ValueError(f"{path} {why_unsafe(error)}") from None
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-        raise ValueError(f"{path} is not a checkpoint of a Lightning run: it has no state_dict")
+        raise ValueError(f"{path} {why_no_state(checkpoint)}")
     check_checkpoint(checkpoint, path)
     return checkpoint
 
@@ -185,8 +185,8 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
             f"{str(made).rpartition('.')[2]}.load_from_checkpoint, or import it before, if that is not intended"
         )
     if by_command_line:
-        register()
         today = {name: without_sources(moved(value)) for name, value in stored.items()}
+        check_importable({name: value for name, value in today.items() if name not in given}, path)
         return kind, {name: value for name, value in today.items() if value != stored[name]}
     check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)
     return kind, restore(stored, given)
@@ -198,22 +198,28 @@ def trained_with(arguments: dict[str, Any]) -> Any:
     return arguments.get("attack") or (method.get("init_args") or {}).get("attack")
 
 
+def unbuildable(checkpoint: dict[str, Any], path: Any) -> str | None:
+    """Return why a command line cannot build the module of a checkpoint, and what to do; None if it can."""
+    if "_class_path" in checkpoint.get(MODEL, {}):
+        return None
+    names = (*checkpoint, *checkpoint.get("state_dict", ()))
+    return without_network(path, checkpoint.get(CLASS), any(str(name).startswith(_OURS) for name in names))
+
+
 @contextmanager
 def missing_backbone_named(path: Any, owner: str) -> Iterator[None]:
     """Say what to pass where a module cannot be rebuilt from the checkpoint at `path` for want of its backbone.
 
     Raises:
-        TypeError: the module, an `owner`, was built in Python, and no backbone is passed.
+        TypeError: the module, of the class `owner`, was built in Python, and no backbone is passed.
     """
     try:
         yield
     except TypeError as error:
         if "'backbone'" not in str(error):
             raise
-        raise TypeError(
-            f"{path} holds a {owner} whose backbone was built in Python, so the file has its weights but not its code: "
-            f"pass the network, {owner}.load_from_checkpoint(path, backbone=net)"
-        ) from error
+        held = read_checkpoint(path) if isinstance(path, str | Path) and Path(path).is_file() else {_FORMAT: 1}
+        raise TypeError(unbuildable({CLASS: owner} | held, path) or str(error)) from error
 
 
 def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | None:

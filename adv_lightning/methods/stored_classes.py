@@ -68,6 +68,19 @@ def _is_parsed(stored: Any) -> bool:
     return any(map(_is_parsed, stored or ()))
 
 
+def check_importable(stored: Any, file: Any) -> None:
+    """Check that the classes and functions that settings name are there.
+
+    Raises:
+        ImportError: one is not.
+    """
+    for path in (path for path, as_class in _paths(stored) if as_class and _found(path) is None):
+        raise ImportError(
+            f"{file} names {path}, which cannot be imported here: install its package, add its folder to PYTHONPATH, "
+            "or pass what it builds"
+        )
+
+
 def without_sources(settings: Any) -> Any:
     """Return settings whose networks of timm fetch no weights and read no other file: a checkpoint has the weights."""
     if isinstance(settings, list):

@@ -280,7 +280,7 @@ def test_refuses_a_checkpoint_without_backbone(capsys: pytest.CaptureFixture[str
     torch.save(checkpoint, tmp_path / "python.ckpt")
     with pytest.raises(SystemExit):
         main(["test", "--ckpt_path=python.ckpt"])
-    assert re.search("backbone.*--ckpt_path", capsys.readouterr().err)
+    assert re.search("python.ckpt .*--model.backbone", capsys.readouterr().err)
 
 
 def test_val_attack_follows_attack(best: str, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "__
 # A layer imports the layers above it in this list; the parts of the first one do not know each other.
 LAYERS = [
     {"metrics", "attacks", "models", "data", "losses"},
-    {"methods"},
+    {"methods", "tensor_arguments"},
     {"module"},
     {"callbacks"},
     {"evaluation"},
