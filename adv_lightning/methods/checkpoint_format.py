@@ -198,12 +198,15 @@ def trained_with(arguments: dict[str, Any]) -> Any:
     return arguments.get("attack") or (method.get("init_args") or {}).get("attack")
 
 
-def unbuildable(checkpoint: dict[str, Any], path: Any) -> str | None:
-    """Return why a command line cannot build the module of a checkpoint, and what to do; None if it can."""
+def unbuildable(checkpoint: dict[str, Any], path: Any, owner: str | None = None) -> str | None:
+    """Return why a command line cannot build the module of a checkpoint, and what to do; None if it can.
+
+    The class is `owner` if the checkpoint does not name it.
+    """
     if "_class_path" in checkpoint.get(MODEL, {}):
         return None
     names = (*checkpoint, *checkpoint.get("state_dict", ()))
-    return without_network(path, checkpoint.get(CLASS), any(str(name).startswith(_OURS) for name in names))
+    return without_network(path, checkpoint.get(CLASS, owner), any(str(name).startswith(_OURS) for name in names))
 
 
 @contextmanager
@@ -219,7 +222,7 @@ def missing_backbone_named(path: Any, owner: str) -> Iterator[None]:
         if "'backbone'" not in str(error):
             raise
         held = read_checkpoint(path) if isinstance(path, str | Path) and Path(path).is_file() else {_FORMAT: 1}
-        raise TypeError(unbuildable({CLASS: owner} | held, path) or str(error)) from error
+        raise TypeError(unbuildable(held, path, owner) or str(error)) from error
 
 
 def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | None:

@@ -14,8 +14,9 @@ def why_unsafe(error: Exception) -> str:
     """Return why torch's safe loading refuses a file, in one line."""
     if found := _OBJECT.search(str(error)):
         return (
-            f"cannot be read safely: it holds an object of {found['name']}, which could run code. If you trust it, read it "
-            "with torch.load(path, weights_only=False), and save weights alone: torch.save(net.state_dict(), path)"
+            f"cannot be read safely: it holds an object of {found['name']}, which could run code. If you trust it, "
+            "read it with torch.load(path, weights_only=False), and save weights alone: "
+            "torch.save(net.state_dict(), path)"
         )
     reason = next(iter(str(error).strip().splitlines()), "")
     return f"cannot be read safely as a checkpoint: {type(error).__name__}: {reason}"
