@@ -27,7 +27,7 @@ from adv_lightning.callbacks import AdversarialCheckpoint, HiddenPerturbation, L
 from adv_lightning.callbacks.run_folder import run_folder
 from adv_lightning.cli.defaults import default_callbacks, default_logger, default_plugins
 from adv_lightning.cli.error_messages import is_ours, origin
-from adv_lightning.cli.failed_runs import check_folder, full_disk_named, one_of_several
+from adv_lightning.cli.failed_runs import check_folder, failed_writes_named, one_of_several
 from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.parser import ArgumentParser
@@ -114,6 +114,11 @@ class AdversarialCLI(LightningCLI):
         seed = settings.get("seed_everything")
         if isinstance(seed, int) and not min_seed_value <= seed <= max_seed_value:
             parser.error(f"--seed_everything={seed}: give a number from {min_seed_value} to {max_seed_value}")
+        if isinstance(settings.get("callbacks"), list):
+            parser.error(
+                "callbacks: expected names with settings, as in callbacks: {early_stopping: {patience: 3}}, got a "
+                "list. Callbacks of your own belong below trainer: callbacks"
+            )
         callbacks = settings.get("trainer.callbacks")
         if self._run is not None and isinstance(callbacks, list):
             # The run's settings already have what a += on this command line adds.
@@ -215,7 +220,7 @@ class AdversarialCLI(LightningCLI):
         """Prepare for the command, if there is one; what is entered here ends with it."""
         if self.subcommand is None:
             return
-        self._while_running.enter_context(full_disk_named(writes_to(self.trainer) or "."))
+        self._while_running.enter_context(failed_writes_named(writes_to(self.trainer) or "."))
         self._while_running.enter_context(one_of_several(self.trainer))
         self._while_running.enter_context(warnings.catch_warnings())
         if self.subcommand != "fit":

@@ -42,9 +42,11 @@ _GIVEN = re.compile(r"Got value: Namespace\(class_path='(?P<path>[^']+)'")
 _NO_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<name>\S+)|does not accept option '(?P<nested>[^']+)'")
 _CHOICE = re.compile(r"invalid choice: '(?P<name>[^']+)' \(choose from (?P<choices>[^)]+)\)")
+_LITERAL = re.compile(r"Expected a typing.Literal.(?P<choices>[^\]]+)\]")
 _NO_FILE = re.compile(r"File does not exist: '?(?P<path>[^']+)'?")
 _REQUIRED = re.compile(r"the following arguments are required: (?P<names>.+)")
 
+_ONE_OF = "give one of "
 _WHOLE = re.compile(r"(\w+\.)?(backbone|model|data)")
 _PUBLIC = ("attacks", "callbacks", "data", "evaluation", "losses", "models", "module")
 
@@ -95,10 +97,14 @@ def explain(message: str, parser: ArgumentParser) -> str:
     kind, value = _KIND.search(message), _VALUE.search(message)
     if not said and kind and value:  # jsonargparse has left the path out
         reasons = said = [_reason(f"Import path {value['path']} {kind[0]}", owner, parser, keys)]
-    if any(pattern.search(message) for pattern in (_NO_CLASS, _NOT_KIND, _NO_NAME)):
+    if any(pattern.search(message) for pattern in (_NO_CLASS, _NOT_KIND, _NO_NAME, _LITERAL)):
         reasons = said
     # An argument is said to be of no class of a union that another one accepts.
     reasons = [reason for reason in reasons if " is no " not in reason] or reasons
+    choices = [reason for reason in reasons if reason.startswith(_ONE_OF)]
+    if len(choices) > 1:  # of one key, which takes words and numbers
+        words = ", ".join(each.removeprefix(_ONE_OF) for each in choices).split(", ")
+        reasons = [_ONE_OF + ", ".join(dict.fromkeys(words))]
     where = f"{'.'.join(keys)}: " if keys else ""
     return f"error: {where}{'; '.join(reasons) or message}\n(--help lists all keys, --print_config shows their values)"
 
@@ -121,19 +127,21 @@ def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) 
             return f"{path} is no {kind}"
         of_torch = {"Module": "torch.nn.Module", "Tensor": "torch.Tensor"}.get(kind, kind)
         return f"{path} does not say that it returns a {kind}. Annotate it: def {name}(...) -> {of_torch}"
-    if found := _NO_MODULE.search(line):
+    if found := _NO_MODULE.match(line):
         return f"there is no module {found['module']}. Install it, or run the command in the folder that has it"
-    if found := _NO_NAME.search(line):
+    if found := _NO_NAME.match(line):
         near = _nearest(found["name"], vars(sys.modules[found["module"]]) if found["module"] in sys.modules else ())
         return f"there is no {found['name']} in the module {found['module']}{near}"
     if found := _NO_CLASS.search(line):
+        if found["name"] in _networks() and keys[-1:] == ["model"]:
+            return f"{found['name']} is a network. Give it as --model.backbone={found['name']}"
         known = list(_classes())
         if found["name"] in known:
             return (
                 f"{found['name']} is not of the class that this key takes. In a class of your own, annotate the "
                 "argument with its class"
             )
-        near = _nearest(found["name"], known)
+        near = _nearest(found["name"], [*known, *_of_torch(keys)])
         return f"there is no class {found['name']}{near}. Give a class of your own by its import path, as in mypkg.Net"
     if found := _UNKNOWN.search(line):
         name = (found["name"] or found["nested"]).lstrip("-").partition("=")[0]
@@ -143,6 +151,8 @@ def _reason(line: str, owner: str, parser: ArgumentParser, keys: Sequence[str]) 
             ". A callback of your own goes to --trainer.callbacks+=mypkg.Name" if name.startswith("callbacks.") else ""
         )
         return f"there is no key {whole!r}{near}{own}"
+    if found := _LITERAL.search(line):
+        return _ONE_OF + found["choices"].replace("'", "")
     if found := _CHOICE.search(line):
         choices = re.findall(r"'([^']+)'", found["choices"])
         return f"there is no {found['name']!r}{_nearest(found['name'], choices)}. Choose from {', '.join(choices)}"
@@ -190,3 +200,14 @@ def _classes() -> list[str]:
         module = importlib.import_module(f"adv_lightning.{package}")
         names += [name for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")]
     return list(dict.fromkeys(names))
+
+
+def _networks() -> list[str]:
+    models = importlib.import_module("adv_lightning.models")
+    return [name for name, value in vars(models).items() if inspect.isclass(value)]
+
+
+def _of_torch(keys: Sequence[str]) -> list[str]:
+    """Return the names of torch's classes that a key takes."""
+    module = {"optimizer": "torch.optim", "lr_scheduler": "torch.optim.lr_scheduler"}.get(keys[-1] if keys else "")
+    return [] if module is None else [n for n, v in vars(importlib.import_module(module)).items() if inspect.isclass(v)]

@@ -45,22 +45,27 @@ def check_folder(folder: str) -> None:
 
 
 @contextmanager
-def full_disk_named(folder: str) -> Iterator[None]:
-    """Name the disk when a run that writes to `folder` ends because that disk is full.
+def failed_writes_named(folder: str) -> Iterator[None]:
+    """Say what happened when a run cannot write below `folder` any more: its disk is full, or its files were removed.
 
     Raises:
-        OSError: the disk is full, or a quota or the largest file size is reached.
+        OSError: the disk is full, a quota or the largest file size is reached, or the run's folder is gone.
     """
     usual = threading.excepthook
 
     def hook(args: Any) -> None:
-        if not _is_full(args.exc_value):  # TensorBoard's thread hands its error on to the main one
+        # TensorBoard's thread hands its error on to the main one.
+        if not (_is_full(args.exc_value) or _removed(args.exc_value, folder)):
             usual(args)
 
     threading.excepthook = hook
     try:
         yield
     except OSError as error:
+        if (gone := _removed(error, folder)) is not None:
+            raise FileNotFoundError(
+                f"{gone} was removed while the run was writing to it, and what it held is lost. Run the command again"
+            ) from error
         if not _is_full(error):
             raise
         disk = shutil.disk_usage(folder)
@@ -76,6 +81,15 @@ def full_disk_named(folder: str) -> Iterator[None]:
 
 def _is_full(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
+
+
+def _removed(error: BaseException | None, folder: str) -> Path | None:
+    """Return the folder below `folder` that is gone where a file could not be written."""
+    if not isinstance(error, FileNotFoundError) or not isinstance(error.filename, str | bytes):
+        return None
+    parents = Path(os.path.abspath(os.fsdecode(error.filename))).parents
+    below = [each for each in reversed(parents) if each.is_relative_to(os.path.abspath(folder))]
+    return next((each for each in below if not each.exists()), None)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import get_loader, set_loader
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, LRSchedulerCallable
+from torch.optim.lr_scheduler import LRScheduler
 
 from adv_lightning.attacks.description import class_path
 from adv_lightning.cli.error_messages import explain
 from adv_lightning.methods.moved_paths import MOVED
+from adv_lightning.methods.optimizers import NESTED
 from adv_lightning.tensor_arguments import register
 
 _OWN_CLASS = re.compile(r"\badv_lightning(?:\.\w+)+")
@@ -67,6 +69,16 @@ class ArgumentParser(LightningArgumentParser):
         """What is said if no network is given."""
         self.commands: Mapping[str, ArgumentParser] = {}
         """The parsers of the commands, if this one has some."""
+
+    def add_class_arguments(self, theclass: type, nested_key: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Add the arguments of a class. Schedulers inside one are factories, which get its optimizer."""
+        if inspect.isclass(theclass) and issubclass(theclass, LRScheduler):
+            skipped = kwargs.get("skip") or set()
+            if NESTED in inspect.signature(theclass).parameters and NESTED not in skipped:
+                kwargs["skip"] = {*skipped, NESTED}
+                place = f"--{NESTED}" if nested_key is None else f"--{nested_key}.{NESTED}"
+                self.add_argument(place, type=list[LRSchedulerCallable], required=True)
+        return super().add_class_arguments(theclass, nested_key, *args, **kwargs)
 
     def add_function_arguments(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Add the arguments of a function in the place of a class, with what it takes from the data as `**kwargs`."""

@@ -19,6 +19,7 @@ from adv_lightning.attacks.plain_values import class_path, imported
 from adv_lightning.methods.checkpoint_kinds import check_checkpoint
 from adv_lightning.methods.foreign_checkpoints import why_no_state, why_unsafe, without_network
 from adv_lightning.methods.moved_paths import moved
+from adv_lightning.methods.optimizers import described_scheduler
 from adv_lightning.methods.stored_arguments import check_left_out, restore, split, texts
 from adv_lightning.methods.stored_classes import check_classes, check_importable, without_sources
 from adv_lightning.methods.stored_states import make_states_plain, restore_states
@@ -186,6 +187,8 @@ def stored_module(path: Any, given: Container[str], kind: type[T]) -> tuple[type
         )
     if by_command_line:
         today = {name: without_sources(moved(value)) for name, value in stored.items()}
+        if "lr_scheduler" in today:  # Lightning's own parser would ask the inner ones for an optimizer
+            today["lr_scheduler"] = described_scheduler(today["lr_scheduler"])
         check_importable({name: value for name, value in today.items() if name not in given}, path)
         return kind, {name: value for name, value in today.items() if value != stored[name]}
     check_left_out(checkpoint.get(LEFT_OUT, {}), given, kind)

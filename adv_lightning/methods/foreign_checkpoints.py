@@ -26,7 +26,7 @@ def why_no_state(held: Any) -> str:
     """Return what to do with a file of torch that is no checkpoint."""
     if isinstance(held, Mapping) and held and all(hasattr(value, "shape") for value in held.values()):
         return (
-            "holds weights alone, and is no checkpoint of a Lightning run: load them into the network, "
+            "is not a checkpoint of a Lightning run, but weights alone: load them into the network, "
             "net.load_state_dict(torch.load(path)), and pass it as the backbone"
         )
     return "is not a checkpoint of a Lightning run: it has no state_dict"

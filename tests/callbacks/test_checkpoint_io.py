@@ -175,7 +175,8 @@ def test_runs_no_code_of_a_malicious_file(route: str, tmp_path: Path, capsys: py
     with pytest.raises((Exception, SystemExit)) as refused:
         ROUTES[route](path)
     assert not marker.exists()
-    assert "Weights only load failed" in f"{refused.value}{capsys.readouterr().err}"
+    said = "Weights only load failed" if route == "a Trainer" else "cannot be read safely"  # torch's own words, or ours
+    assert said in f"{refused.value}{capsys.readouterr().err}"
     # The file is malicious indeed.
     torch.load(path, weights_only=False)
     assert marker.exists()

@@ -18,10 +18,12 @@ from adv_lightning.__main__ import run
 from adv_lightning.attacks import FGSM
 from adv_lightning.cli import AdversarialCLI, main
 from adv_lightning.cli.commands import COMMANDS, help_text
+from adv_lightning.cli.failed_runs import failed_writes_named
 from adv_lightning.module import AdversarialModule
 from tests.conftest import ROOT
 from tests.support.small_data import write_idx
 
+NET = ["--model.backbone=SoftmaxRegression"]
 DIGITS = f"--config={ROOT / 'configs' / 'digits.yaml'}"
 QUIET = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
 TINY = [*QUIET, "--trainer.max_epochs=2", "--trainer.limit_train_batches=2", "--trainer.log_every_n_steps=1"]
@@ -114,6 +116,7 @@ def test_eps_may_be_a_fraction() -> None:
     assert cli.model.attack.eps == 8 / 255
 
 
+@pytest.mark.slow
 def test_checkpoint_reloads_in_a_fresh_process(best: str) -> None:
     code = (
         "from adv_lightning import AdversarialModule\n"
@@ -324,3 +327,49 @@ def test_a_shortened_key_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["fit", DIGITS, "--trainer.max_epoch=3"])
     assert re.search(r"trainer\.max_epoch'.*trainer\.max_epochs", capsys.readouterr().err)
+
+
+MISTAKES = {
+    "a network for the module": (["--model=SoftmaxRegression"], "is a network. Give it as --model.backbone=Softmax"),
+    "an optimizer of torch": ([*NET, "--model.optimizer=SGDD"], "no class SGDD (did you mean SGD or ASGD?)"),
+    "a schedule of torch": ([*NET, "--model.lr_scheduler=CosineAnnealing"], "(did you mean CosineAnnealingLR or"),
+    "a precision": (
+        [*NET, "--trainer.precision=17"],
+        "trainer.precision: give one of 64, 32, 16, transformer",
+    ),
+    "a list of callbacks": (
+        [*NET, "--config=list.yaml"],
+        "callbacks: expected names with settings, as in ",
+    ),
+    "a mistyped group": ([*NET, "--model.atack.eps=0.1"], "no key 'model.atack.eps' (did you mean model.attack or"),
+    "a loss": ([*NET, "--model.loss_fn=RBFLos"], "there is no class RBFLos (did you mean RBFLoss or Loss?)"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_answered_with_what_is_meant(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words, said = MISTAKES[name]
+    (tmp_path / "list.yaml").write_text("callbacks: [{class_path: mypackage.Mine}]")
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--data=DigitsDataModule", *words])
+    assert stopped.value.code == 2
+    line = next(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert said in line
+    assert not re.search("Namespace|typing|NoneType", line)
+
+
+def test_folder_that_is_removed_in_training_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--data=DigitsDataModule", *NET, "--trainer.callbacks+=tests.support.interrupted.RemoveRun"]
+    words += ["--trainer.log_every_n_steps=1", "--trainer.max_epochs=30", "--trainer.enable_progress_bar=false"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", *words, f"--trainer.default_root_dir={tmp_path}"])
+    assert stopped.value.code == 2
+    run = tmp_path / "lightning_logs" / "version_0"
+    assert f"error: {run} was removed while the run was writing to it" in capsys.readouterr().err
+    assert not run.exists()
+
+
+def test_missing_file_that_is_read_is_not_taken_for_a_removed_run(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as raised, failed_writes_named(str(tmp_path)):
+        open("/nowhere/at/all")  # noqa: SIM115
+    assert raised.value.filename == "/nowhere/at/all"

@@ -360,6 +360,7 @@ def judged_by(trainer: Trainer, samples: int | None) -> dict[str, Any]:
     return {"errors": comparison.errors, "agreements": comparison.agreements, "logged": logged}
 
 
+@pytest.mark.slow
 def test_two_processes_match_one(elsewhere: Path) -> None:
     printed = two_processes("tests.cli.test_compare", elsewhere)
     for samples in (None, 7):

@@ -30,6 +30,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "init_args": {"mean": [0.5], "std": [0.5], "backbone": {"class_path": "mypackage.typed_net"}},
     },
 }
+_REST = [("timm", "command line"), ("wrapped", "YAML"), ("own function", "YAML"), ("own function", "command line")]
 LOSSES: dict[str, tuple[Any, dict[str, Any]]] = {
     "torch's class": (nn.CrossEntropyLoss(label_smoothing=0.25), {"label_smoothing": 0.25}),
     "weights of classes": (nn.CrossEntropyLoss(torch.tensor([1.0, 3.0])), {"weight": [1, 3]}),
@@ -54,8 +55,14 @@ def _flat(described: dict[str, Any], place: str = "--model.backbone") -> list[st
     return words
 
 
-@pytest.mark.parametrize("by", ["YAML", "command line"])
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("timm", "YAML"),
+        ("wrapped", "command line"),
+        *(pytest.param(name, by, marks=pytest.mark.slow) for name, by in _REST),
+    ],
+)
 def test_network_of_a_function_trains_and_comes_back(name: str, by: str, tmp_path: Path) -> None:
     words = _flat(NETWORKS[name])
     if by == "YAML":

@@ -56,6 +56,7 @@ def test_key_compiles_in_place() -> None:
     assert module().backbone._compiled_call_impl is None
 
 
+@pytest.mark.slow
 @pytest.mark.switch("refused", "model.compiled=true, differentiable attack")
 @pytest.mark.parametrize("by_key", [True, False])
 def test_compiled_refuses_differentiable_attack(by_key: bool) -> None:

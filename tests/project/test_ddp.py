@@ -23,6 +23,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return lambda case: [torch.load(folder / f"{case}-{rank}.pt", weights_only=False) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["plain", "pgd", "unused_and_accumulated", "hidden_fgsm", "hidden_rotation"])
 def test_ten_steps_equal_one_process(case: str, results: Results) -> None:
     alone = getattr(ddp_cases, case)()

@@ -110,11 +110,13 @@ def test_package_imports_no_torch() -> None:
     assert not {name.split(".")[0] for name in modules} & {"torch", "lightning", "torchvision", "jsonargparse"}
 
 
+@pytest.mark.slow
 def test_lower_layers_run_without_lightning() -> None:
     code = without("lightning", "pytorch_lightning")
     assert "adv_lightning.models" in run(f"{code}; from adv_lightning import attacks, models, metrics, methods, losses")
 
 
+@pytest.mark.slow
 def test_module_needs_no_heavy_library() -> None:
     # Lightning and torchmetrics import some of them if they are installed, so they are hidden, not looked for.
     code = without("torchvision", "sklearn", "matplotlib", "scipy", "jinja2", "PIL", "tensorboard")

@@ -24,6 +24,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from jsonargparse import ArgumentParser
+from lightning.fabric.connector import _PRECISION_INPUT
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, ModelSummary
 from lightning.pytorch.cli import OptimizerCallable, instantiate_module
@@ -269,6 +270,7 @@ def parser() -> ArgumentParser:
     made.add_argument("--factory", type=OptimizerCallable)
     made.add_argument("--size", type=list[int] | dict[str, int] | None)
     made.add_argument("--word", choices=["a", "b"])
+    made.add_argument("--precision", type=_PRECISION_INPUT)
     made.add_class_arguments(Takes, "group", sub_configs=True)
     return made
 
@@ -413,6 +415,7 @@ SAID: dict[str, Callable[[], str]] = {
     "' to be a subclass of ": lambda: refused("--factory=torch.nn.Linear"),
     "No module named '": lambda: refused("--net=no_such_module.net"),
     "' has no attribute '": lambda: refused("--net=os.nothing"),
+    "Expected a typing.Literal": lambda: refused("--precision=17"),
     "invalid choice: '": lambda: refused("--word=c"),
     "File does not exist: ": lambda: refused("--config=nothing.yaml"),
     "the following arguments are required: ": lambda: refused(required=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,14 @@ class At(Callback):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         if trainer.global_step == self.step:
             self.act(trainer)
+
+
+class RemoveRun(Callback):
+    """Removes the run's folder after three steps, as somebody who tidies up does."""
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        if trainer.global_step == 3 and trainer.log_dir:
+            shutil.rmtree(trainer.log_dir)
 
 
 class StopAt(Callback):
