@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.core.mixins.hparams_mixin import _given_hyperparameters
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -51,6 +52,7 @@ from adv_lightning.methods.moved_paths import moved
 from adv_lightning.methods.optimizers import build_optimizers
 from adv_lightning.methods.perturbation_sites import PerturbationSite
 from adv_lightning.methods.two_pass_objective import Crafting, Masks, Objective, Passes, Statistics
+from adv_lightning.metrics.charts import CHARTS
 from adv_lightning.metrics.running_means import TrainingMeans
 from adv_lightning.tensor_arguments import register
 
@@ -470,7 +472,10 @@ class AdversarialModule(LightningModule, KeepsArguments):
             self._classes = class_names(loaders, _datamodule(self.trainer)) or self._classes
 
     def on_fit_start(self) -> None:
-        """Check what the optimizers are about to restore."""
+        """Lay out TensorBoard's charts, and check what the optimizers are about to restore."""
+        for logger in self.loggers:
+            if isinstance(logger, TensorBoardLogger) and self.global_rank == 0:
+                logger.experiment.add_custom_scalars(CHARTS)
         found, self._to_check = self._to_check, {}
         optimizers = zip(found.get("optimizer_states", ()), self.trainer.optimizers, strict=False)
         schedulers = zip(found.get("lr_schedulers", ()), self.trainer.lr_scheduler_configs, strict=False)

@@ -19,8 +19,9 @@ from adv_lightning.module import AdversarialModule
 class AdversarialPictures(Callback):
     """Shows validation images clean, their perturbation, and under attack, with predicted classes and confidences.
 
-    Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set. It does nothing
-    without a logger or an attack. A logger that takes no pictures, such as CSVLogger, is passed over.
+    Drawn under the module's `val_attack`, in eval mode, for the first images of the validation set, in the first epoch,
+    then every few epochs, and in the last one that `max_epochs` or `max_steps` allows. It does nothing without a logger
+    or an attack. A logger that takes no pictures, such as CSVLogger, is passed over.
 
     Args:
         every_n_epochs: Number of epochs from one picture to the next, at least 1.
@@ -48,7 +49,9 @@ class AdversarialPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or trainer.current_epoch == 0
+        epochs = trainer.current_epoch + 1
+        last = epochs == trainer.max_epochs or trainer.global_step == trainer.max_steps
+        due = epochs % self.every_n_epochs == 0 or epochs == 1 or last
         if batch_idx or dataloader_idx or trainer.sanity_checking or not due:
             return
         if not any(map(takes_pictures, trainer.loggers)):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
@@ -48,6 +51,34 @@ def test_draws_in_the_first_epoch_and_every_n(channels: int, tmp_path: Path) -> 
     assert [image.step for image in shown] == [1, 2, 4]
     assert all(image.encoded_image_string[:8] == b"\x89PNG\r\n\x1a\n" for image in shown)
     assert shown[0].encoded_image_string != shown[-1].encoded_image_string
+
+
+def test_short_run_ends_with_a_picture(tmp_path: Path) -> None:
+    cases: list[tuple[dict[str, Any], list[int]]] = [
+        ({"max_epochs": 3}, [1, 3]),
+        ({"max_epochs": -1, "max_steps": 2}, [1, 2]),
+    ]
+    for limit, steps in cases:
+        logger = TensorBoardLogger(tmp_path, version=str(limit), default_hp_metric=False)
+        module = AdversarialModule(net(), FGSM(0.1))
+        fit(module, images(), images(), **limit, logger=logger, callbacks=[AdversarialPictures(every_n_epochs=9)])
+        assert [image.step for image in events(logger).Images(TAG)] == steps
+
+
+def test_one_chart_has_the_clean_curve_and_that_under_attack(tmp_path: Path) -> None:
+    logger = tensorboard(tmp_path)
+    fit(AdversarialModule(net(), FGSM(0.1)), images(), images(), logger=logger, log_every_n_steps=1)
+    found = events(logger)
+    layout = layout_pb2.Layout()
+    held = found.Tensors("custom_scalars__config__")[0].tensor_proto
+    layout.ParseFromString(held.string_val[0])
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    curves = found.Tags()["scalars"]
+    matched = {title: [c for tag in tags for c in curves if re.search(tag, c)] for title, tags in charts.items()}
+    assert matched == {
+        "validation error": ["val/error", "val/adv_error"],
+        "training loss": ["train/clean_loss", "train/adv_loss"],
+    }
 
 
 @pytest.mark.parametrize("kind", ["none", "csv"])

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_LARGE, _SMALL = 22, 14
+"""Font sizes, in points, for short and long names of classes."""
+_SHORT = 7
+"""So many letters of the large size fit a column."""
+
+
 def triptych(
     x: Tensor,
     x_adv: Tensor,
@@ -21,7 +27,7 @@ def triptych(
 ) -> Figure:
     """Draw a column for each image: clean, the perturbation on its own scale with its largest value, under attack.
 
-    A wrong prediction is red. The figure is wide because TensorBoard's cards are low.
+    A wrong prediction is red. The figure is wide and its letters are large, because TensorBoard's cards are small.
 
     Args:
         x: Clean images, [N, C, H, W], C = 1 or 3, shown on the scale [0, 1].
@@ -41,6 +47,8 @@ def triptych(
             return "not finite"
         return str(k) if class_names is None else class_names[k]
 
+    shown = {name(int(k)) for k in (*y.tolist(), *(k for k, _ in (*clean, *attacked)))}
+    size = _LARGE if max(map(len, shown)) <= _SHORT else _SMALL
     noise = x_adv.float() - x.float()
     span = 2 * max(noise.abs().max().item(), 1e-12)
     for column in range(len(x)):
@@ -54,10 +62,10 @@ def triptych(
         for axis, (image, title, right) in zip(axes[:, column], panels, strict=True):
             pixels = torch.clamp(image.detach().float().cpu(), 0, 1).permute(1, 2, 0).numpy()
             axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=1)
-            axis.set_title(title, fontsize=16, color="black" if right else "firebrick")
+            axis.set_title(title, fontsize=size, color="black" if right else "firebrick")
             axis.set_xticks([])
             axis.set_yticks([])
-        axes[-1, column].set_xlabel(f"true\n{name(label)}", fontsize=16)
-    for axis, text in zip(axes[:, 0], ("clean", "perturbation", "under attack"), strict=True):
-        axis.set_ylabel(text, fontsize=16)
+        axes[-1, column].set_xlabel(f"true\n{name(label)}", fontsize=size)
+    for axis, text in zip(axes[:, 0], ("clean", "added", "attack"), strict=True):
+        axis.set_ylabel(text, fontsize=_LARGE)
     return figure

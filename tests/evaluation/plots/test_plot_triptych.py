@@ -18,7 +18,7 @@ def test_shows_clean_perturbation_and_attacked() -> None:
     assert [axis.get_title() for axis in axes[:4]] == ["cat\n90%", "dog\n80%", "\u00b10.25", "\u00b10.25"]
     assert [axis.get_title() for axis in axes[4:]] == ["owl\n70%", "dog\n60%"]
     assert [axes[i].title.get_color() for i in (0, 1, 4, 5)] == ["black", "black", "firebrick", "black"]
-    assert [axes[i].get_ylabel() for i in (0, 2, 4)] == ["clean", "perturbation", "under attack"]
+    assert [axes[i].get_ylabel() for i in (0, 2, 4)] == ["clean", "added", "attack"]
     assert [axes[i].get_xlabel() for i in (4, 5)] == ["true\ncat", "true\ndog"]
     for axis, image in ((axes[0], x[0]), (axes[1], x[1]), (axes[4], x_adv[0]), (axes[5], x_adv[1])):
         assert (axis.images[0].get_array() == image[0].numpy()).all()
