@@ -32,7 +32,14 @@ from adv_lightning.data.seeding import BatchSeeding, process_seed
 from adv_lightning.losses import CallableLoss, Loss, as_loss
 from adv_lightning.methods import checkpoint_format, stored_arguments
 from adv_lightning.methods.base import Method, check_after_backward, check_objective, check_unused, replaced
-from adv_lightning.methods.checkpoint_kinds import check_loop, check_optimizer, check_scheduler
+from adv_lightning.methods.checkpoint_kinds import (
+    MAPPING,
+    check_kinds,
+    check_loop,
+    check_number,
+    check_optimizer,
+    check_scheduler,
+)
 from adv_lightning.methods.evaluated_batch import unpacked
 from adv_lightning.methods.evaluation_step import EvaluationStep, judge
 from adv_lightning.methods.foreign_checkpoints import misfit
@@ -426,7 +433,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
         if (trainer := self._attached_trainer()) is not None:
             if trainer.state.fn is not None:
                 loop = f"{trainer.state.fn.value}_loop"
-                if loop in (loops := checkpoint.get("loops") or {}):
+                if (loops := checkpoint.get("loops")) is not None:
+                    check_kinds(loops, {loop: MAPPING}, "the loops", trainer.ckpt_path)
                     check_loop(loops[loop], getattr(trainer, loop).state_dict(), loop, trainer.ckpt_path)
                 self._to_check = {key: checkpoint.get(key) or [] for key in ("optimizer_states", "lr_schedulers")}
             means = checkpoint.get(checkpoint_format.MEANS, {})
@@ -477,6 +485,8 @@ class AdversarialModule(LightningModule, KeepsArguments):
             if isinstance(logger, TensorBoardLogger) and self.global_rank == 0:
                 logger.experiment.add_custom_scalars(CHARTS)
         found, self._to_check = self._to_check, {}
+        if "optimizer_states" in found:
+            check_number(found["optimizer_states"], self.trainer.optimizers, self.trainer.ckpt_path)
         optimizers = zip(found.get("optimizer_states", ()), self.trainer.optimizers, strict=False)
         schedulers = zip(found.get("lr_schedulers", ()), self.trainer.lr_scheduler_configs, strict=False)
         for state, optimizer in optimizers:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +172,16 @@ def check_loop(found: Mapping[str, Any], counters: Mapping[str, Any], place: str
     for position in kept.get("combined_loader") or ():
         if isinstance(position, Mapping) and {"epoch", "batches"} & position.keys():
             check_kinds(position, {"epoch": COUNT, "batches": COUNT}, f"the loader's position in {place}", file)
+
+
+def check_number(states: Sequence[Any], optimizers: Sequence[Any], file: Any) -> None:
+    """Check that a checkpoint has the state of each optimizer: Lightning would leave out the others without a word.
+
+    Raises:
+        ValueError: it has more or fewer.
+    """
+    if len(states) != len(optimizers):
+        raise _damaged(file, "'optimizer_states'", [*states], Kind(f"{len(optimizers)} states, one an optimizer", bool))
 
 
 def check_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer, file: Any) -> None:

@@ -171,3 +171,14 @@ def test_names_a_buffer_that_is_not_finite_any_more(ruin: float, tmp_path: Path)
 
 def test_a_buffer_may_be_infinite_from_the_start() -> None:
     fit(AdversarialModule(Keeps(1.0), FGSM(0.1)), batches(2), callbacks=[FiniteLoss()])
+
+
+@pytest.mark.filterwarnings("ignore:FGSM.* changes no input of this batch")
+def test_network_that_is_only_judged_may_have_weights_that_are_not_finite() -> None:
+    module = AdversarialModule(mlp(), FGSM(0.1))
+    with torch.no_grad():
+        next(module.parameters()).fill_(torch.nan)
+    trainer = quiet_trainer(callbacks=[FiniteLoss()])
+    with pytest.warns(UserWarning, match="are not finite. They count as mistakes"):
+        (figures,) = trainer.validate(module, batches(2), verbose=False)
+    assert figures["val/error"] == 1

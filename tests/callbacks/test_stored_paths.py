@@ -294,6 +294,8 @@ def test_any_value_is_taken_or_refused_in_one_line(made: Made, data: Any) -> Non
             "falling",
         ),
         (("optimizer_states", 0, "state", 0, "exp_avg"), torch.ones(1), "its shape"),
+        (("optimizer_states",), [], "1 states, one an optimizer"),
+        (("loops",), {}, "a mapping"),
         (("optimizer_states", 0, "param_groups", 0, "lr"), float("nan"), "a number"),
         (("lr_schedulers", 0, "gamma"), "x", "a number"),
         (("adv_lightning_means",), {"epoch": {}}, "means"),
