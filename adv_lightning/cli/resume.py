@@ -140,6 +140,15 @@ def _argument(words: Sequence[str], key: str, argument: str) -> str | None:
 
 
 def _newest_file(folder: Path, word: str) -> Path | None:
+    """Return the last or the best checkpoint in a folder. With several kept, the newest says which one was best."""
+    newest = max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    if word == "best" and newest is not None and len(list(folder.glob("best*.ckpt"))) > 1:
+        with suppress(ValueError):  # another file of that name, or a damaged one
+            states = read_checkpoint(newest).get("callbacks", {}).values()
+            named = [state.get("best_model_path") for state in states if isinstance(state, dict)]
+            found = [folder / Path(path).name for path in named if isinstance(path, str) and path]
+            if found and found[0].is_file() and found[0].name.startswith("best"):
+                return found[0]
     return max(folder.glob(f"{word}*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
 
 

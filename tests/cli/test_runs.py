@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from adv_lightning.cli import AdversarialCLI, main
+from adv_lightning.cli.resume import newest
 from adv_lightning.cli.runs import RunLogger, hold
 from tests.conftest import ROOT
 from tests.support.interrupted import weights
@@ -105,6 +107,17 @@ def test_last_continues_in_a_moved_folder(tmp_path: Path) -> None:
     kept = Path("moved/lightning_logs/version_0/checkpoints")
     assert Path(resumed.trainer.checkpoint_callback.best_model_path).parent == kept
     assert sorted(path.name for path in kept.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_best_of_several_kept_is_that_with_the_lowest_error() -> None:
+    job = [*JOB, "--callbacks.checkpoint.save_top_k=4", "--trainer.max_epochs=4"]
+    best = Path(fit(*job).trainer.checkpoint_callback.best_model_path)
+    others = [path for path in best.parent.glob("best*.ckpt") if path.name != best.name]
+    assert others
+    for path in others:  # so that the time a file was written cannot tell
+        os.utime(path, (time.time() + 9, time.time() + 9))
+    os.utime(best.with_name("last.ckpt"), (time.time() + 99, time.time() + 99))
+    assert newest(".", "best") == Path("lightning_logs/version_0/checkpoints", best.name)
 
 
 def test_one_command_starts_and_continues_a_job() -> None:
