@@ -109,6 +109,10 @@ class AdversarialCheckpoint(ModelCheckpoint):
         super().on_train_start(trainer, pl_module)
         if trainer.current_epoch < self.start_epoch:
             self._reset_best()  # a resumed run may bring a best checkpoint from an epoch that does not count now
+        given = Path(trainer.ckpt_path or "")
+        if not self.last_model_path and given.name == "last.ckpt" and is_same(given.parent, self.dirpath):
+            # The run continues in its folder under another monitor, so its state was not found.
+            self.last_model_path = str(given)
         self._interrupted = self._stopping = False
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._on_interrupt)

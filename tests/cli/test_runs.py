@@ -16,6 +16,7 @@ import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
 from adv_lightning.cli import AdversarialCLI, main
+from adv_lightning.cli.refit import best_epoch
 from adv_lightning.cli.resume import newest
 from adv_lightning.cli.runs import RunLogger, hold
 from tests.conftest import ROOT
@@ -118,6 +119,18 @@ def test_best_of_several_kept_is_that_with_the_lowest_error() -> None:
         os.utime(path, (time.time() + 9, time.time() + 9))
     os.utime(best.with_name("last.ckpt"), (time.time() + 99, time.time() + 99))
     assert newest(".", "best") == Path("lightning_logs/version_0/checkpoints", best.name)
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using .ckpt_path.")
+def test_a_run_that_continues_under_another_monitor_has_one_last_checkpoint() -> None:
+    fit(*JOB)
+    other = ["--callbacks.early_stopping.monitor=val/error", "--callbacks.checkpoint.monitor=val/error"]
+    again = fit("--ckpt_path=last", *other, "--trainer.max_epochs=5")
+    run = Path("lightning_logs/version_0")
+    assert sorted(path.name for path in (run / "checkpoints").glob("last*")) == ["last.ckpt"]
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 4
+    assert best_epoch(run) == again.trainer.early_stopping_callback.best_epoch
+    assert newest(".", "best") == run / "checkpoints" / Path(again.trainer.checkpoint_callback.best_model_path).name
 
 
 def test_one_command_starts_and_continues_a_job() -> None:
