@@ -112,7 +112,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         given = Path(trainer.ckpt_path or "")
         if not self.last_model_path and given.name == "last.ckpt" and is_same(given.parent, self.dirpath):
             # The run continues in its folder under another monitor, so its state was not found.
-            self.last_model_path = str(given)
+            self.last_model_path = os.path.join(str(self.dirpath), given.name)  # as Lightning writes it
         self._interrupted = self._stopping = False
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._handler = signal.signal(signal.SIGINT, self._on_interrupt)
