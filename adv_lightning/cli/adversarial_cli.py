@@ -183,7 +183,9 @@ class AdversarialCLI(LightningCLI):
             if isinstance(error, ValueError | TypeError | ImportError) and is_ours(error):
                 first = error
             elif not isinstance(first, OSError):  # a mistake in the code of a network needs its traceback
-                raise first from None
+                if first is error:
+                    raise
+                raise first from first.__cause__
             self._commands.get(self.subcommand or "", self.parser).error(str(first), first)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

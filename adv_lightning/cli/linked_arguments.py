@@ -41,7 +41,7 @@ def module_builder(cli: LightningCLI) -> Callable[..., Any]:
         config = yaml.safe_load(cli.parser.dump(cli.config, skip_link_targets=False, skip_none=False, format="yaml"))
         description = config.get(cli.subcommand, config)["model"]
         settings = dict(description.get("init_args", {})) | description.get("dict_kwargs", {})
-        for path in refused(settings):
+        for path in refused({"_class_path": description["class_path"], **settings}):
             raise ValueError(
                 f"{path} is neither an nn.Module nor says that it returns one or a tensor, so a checkpoint that names "
                 f"it would be refused. Annotate the function: def {path.rpartition('.')[2]}(...) -> torch.Tensor"

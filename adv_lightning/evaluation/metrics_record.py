@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import platform
 from contextlib import suppress
@@ -17,7 +16,7 @@ from lightning.pytorch import Trainer
 
 from adv_lightning import __version__
 from adv_lightning.attacks.description import class_path
-from adv_lightning.attacks.plain_values import jsonable
+from adv_lightning.attacks.plain_values import imported, jsonable
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.seeding import process_seed
 from adv_lightning.evaluation.tables import mode
@@ -118,11 +117,11 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
         "checkpoint_sha256": sha256(Path(path)),
-        "callbacks": _callbacks(Path(path)),
+        "callbacks": changing_callbacks(Path(path)),
     }
 
 
-def _callbacks(checkpoint: Path) -> dict[str, Any] | None:
+def changing_callbacks(checkpoint: Path) -> dict[str, Any] | None:
     """Return the callbacks that changed training, from the run's config.yaml; None if the checkpoint is in no run."""
     config = checkpoint.parent.parent / "config.yaml"
     if checkpoint.parent.name != "checkpoints" or not config.is_file():
@@ -138,9 +137,9 @@ def _callbacks(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def _changes_training(description: Any) -> bool:
-    """Whether a callback changes training, as its class says; one that cannot be imported is assumed to."""
+    """Whether a callback changes training, as its class says; one that is not imported is assumed to.
+
+    Nothing is imported for it: a config.yaml beside a checkpoint may be another's.
+    """
     path = description.get("class_path") if isinstance(description, dict) else description
-    module, _, name = str(path).rpartition(".")
-    with suppress(Exception):  # a module may raise anything
-        return bool(getattr(getattr(importlib.import_module(module), name, None), "changes_training", True))
-    return True
+    return bool(getattr(imported(str(path)), "changes_training", True))

@@ -39,6 +39,7 @@ CLASSES = "adv_lightning_classes"
 LEFT_OUT = "adv_lightning_left_out"
 _FORMAT = "adv_lightning_format"
 _LOSS = "adv_lightning_loss"
+_FRAMEWORKS = ("lightning", "pytorch_lightning", "lightning_fabric")
 _OURS = ("adv_lightning_", "backbone.")
 
 
@@ -239,4 +240,6 @@ def described(checkpoint: dict[str, Any], key: str = MODEL) -> dict[str, Any] | 
     arguments = {name: value for name, value in stored.items() if not name.startswith("_")}
     if key == DATA:
         arguments.pop("download", None)  # a file must not make a command write where it says
+        if str(stored.get("_class_path")).partition(".")[0] in _FRAMEWORKS:
+            return None  # Lightning's demos download without being asked, to where an argument says
     return {"class_path": stored["_class_path"], "init_args": arguments} if "_class_path" in stored else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, get_type_hints
 
@@ -12,8 +12,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from adv_lightning.attacks.plain_values import imported
+
 _KINDS = (nn.Module, Optimizer, LRScheduler)
 _TRANSFORMS = "torchvision.transforms"
+_CLASS_PATHS = ("_class_path", "class_path")
+_UNKNOWN = object()
 _SOURCES = {"pretrained": False, "checkpoint_path": None}
 _INSTANTIATORS = ("lightning.pytorch.cli.instantiate_module", "pytorch_lightning.cli.instantiate_module")
 """What Lightning's command line names in its checkpoints: it builds the module from their settings."""
@@ -49,8 +53,9 @@ def refused(stored: Any, parsed: bool = True) -> Iterator[str]:
         stored: Settings, of any kind.
         parsed: Whether a parser reads them, which takes a string for a function where an argument takes one.
     """
-    for path, as_class in _paths(stored):
-        found = _found(path)
+    find = _found if parsed else imported  # what no parser reads is not imported for it either
+    for path, as_class in _paths(stored, find):
+        found = find(path)
         if inspect.isclass(found):
             known = issubclass(found, _KINDS) or found.__module__.startswith(_TRANSFORMS)
             if not known and any("__call__" in vars(base) for base in found.__mro__):
@@ -74,7 +79,7 @@ def check_importable(stored: Any, file: Any) -> None:
     Raises:
         ImportError: one is not.
     """
-    for path in (path for path, as_class in _paths(stored) if as_class and _found(path) is None):
+    for path in (path for path, as_class in _paths(stored, _found) if as_class and _found(path) is None):
         raise ImportError(
             f"{file} names {path}, which cannot be imported here: install its package, add its folder to PYTHONPATH, "
             "or pass what it builds"
@@ -94,18 +99,57 @@ def without_sources(settings: Any) -> Any:
     return result
 
 
-def _paths(stored: Any, as_class: bool = False) -> Iterator[tuple[str, bool]]:
-    """Yield every string that may name a class or function, and whether it stands where a class belongs."""
-    if isinstance(stored, Mapping):
-        for name, value in stored.items():
-            if name == "_instantiator" and value in _INSTANTIATORS:
-                continue
-            yield from _paths(value, name in ("class_path", "_class_path"))
-    elif isinstance(stored, list | tuple):
+def _paths(stored: Any, find: Callable[[str], Any], owner: Any = None) -> Iterator[tuple[str, bool]]:
+    """Yield every string that names a class or function, and whether it stands where a class belongs.
+
+    A string elsewhere names a function only where an argument takes one. Others are text, such as a folder
+    "pictures.v2", and must not be imported.
+
+    Args:
+        stored: Settings, of any kind.
+        find: Returns what is at an import path, or None.
+        owner: The class or function whose arguments they are, if it is known.
+    """
+    if isinstance(stored, list | tuple):
         for value in stored:
-            yield from _paths(value)
-    elif isinstance(stored, str) and all(part.isidentifier() for part in stored.split(".")) and "." in stored:
-        yield stored, as_class
+            yield from _paths(value, find, owner)
+    if not isinstance(stored, Mapping):
+        return
+    named = next((stored[name] for name in _CLASS_PATHS if isinstance(stored.get(name), str)), None)
+    if named is not None:
+        owner = (find(named) if _is_path(named) else None) or _UNKNOWN
+    for name, value in stored.items():
+        if name == "_instantiator":
+            yield from [] if value in _INSTANTIATORS else [(str(value), True)]
+        elif name in _CLASS_PATHS:
+            yield from [(value, True)] if _is_path(value) else []
+        elif _takes_function(owner, name):
+            strings = value if isinstance(value, list | tuple) else [value]
+            yield from ((each, False) for each in strings if _is_path(each))
+            yield from _paths(value, find)
+        else:
+            yield from _paths(value, find, owner if name in ("init_args", "dict_kwargs") else None)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and "." in value and all(part.isidentifier() for part in value.split("."))
+
+
+def _takes_function(owner: Any, name: str) -> bool:
+    """Whether an argument takes a function, as its annotation says; that of an unknown class or function may."""
+    if owner is _UNKNOWN:
+        return True
+    makers = (
+        [vars(base)["__init__"] for base in owner.__mro__ if "__init__" in vars(base)]
+        if inspect.isclass(owner)
+        else [owner]
+    )
+    for maker in makers:
+        with suppress(TypeError, ValueError):  # it has no signature
+            found = inspect.signature(maker).parameters.get(str(name))
+            if found is not None:
+                return "Callable" in str(found.annotation)
+    return False
 
 
 def _found(path: str) -> Any:

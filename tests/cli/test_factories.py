@@ -13,6 +13,7 @@ from torch import nn
 
 from adv_lightning.cli import main
 from adv_lightning.cli.parser import ArgumentParser
+from adv_lightning.methods.checkpoint_format import DATA, described
 from adv_lightning.methods.stored_classes import check_classes, without_sources
 from adv_lightning.module import AdversarialModule
 from tests.conftest import ROOT
@@ -164,20 +165,42 @@ def test_mistake_in_the_code_of_a_network_keeps_its_own_traceback(tmp_path: Path
     assert raised.traceback[-1].path.parent.name == "mypackage"
 
 
+MODULE = {"_class_path": "adv_lightning.AdversarialModule"}
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"backbone": {"class_path": "mypackage.untyped_net"}},
         {"backbone": {"class_path": "os.system", "init_args": {"command": "true"}}},
-        {"_class_path": "Module", "loss_fn": "mypackage.untyped_loss"},
-        [{"alpha": 1}, {"_class_path": "Module", "loss_fn": "os.system"}],
-        {"_class_path": "Module", "inner": [{"deep": "shutil.rmtree"}]},
+        MODULE | {"loss_fn": "mypackage.untyped_loss"},
+        [{"alpha": 1}, MODULE | {"loss_fn": "os.system"}],
+        MODULE | {"optimizer": "os.system"},
+        MODULE | {"backbone": {"class_path": "mypackage.TakesFunction", "init_args": {"make": "shutil.rmtree"}}},
+        MODULE | {"backbone": {"class_path": "mypackage.TakesFunction", "init_args": {"several": ["os.remove"]}}},
+        {"_class_path": "AdversarialModule", "loss_fn": "os.system"},  # a bare name, whose class is not known here
         {"_instantiator": "os.system"},
     ],
 )
 def test_file_may_not_name_a_function_that_does_not_say_what_it_returns(settings: Any) -> None:
     with pytest.raises(ValueError, match=r"a\.ckpt names .*so it is not built"):
         check_classes(settings, "a.ckpt")
+
+
+@pytest.mark.parametrize("parsed", [True, False])
+def test_text_with_a_dot_is_not_imported(parsed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pictures.py").write_text("raise SystemExit('this must not run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    data = {"_class_path": "adv_lightning.data.ImageFolderDataModule", "root": "pictures.v2", "names": ["pictures.a"]}
+    net = {"class_path": "mypackage.Broken", "init_args": {"file": "pictures.csv"}}
+    check_classes([MODULE | {"backbone": net}, data] if parsed else {"file": "pictures.csv", "net": net}, "a.ckpt")
+
+
+def test_data_module_of_lightning_is_not_built_from_a_file() -> None:
+    demo = "lightning.pytorch.demos.mnist_datamodule.MNISTDataModule"  # it downloads without being asked
+    assert described({DATA: {"_class_path": demo, "data_dir": "anywhere"}}, DATA) is None
+    ours = {"_class_path": "adv_lightning.data.DigitsDataModule", "batch_size": 5}
+    assert described({DATA: ours}, DATA) == {"class_path": ours["_class_path"], "init_args": {"batch_size": 5}}
 
 
 def test_network_of_timm_fetches_nothing_for_a_checkpoint() -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from adv_lightning.cli import main
 from adv_lightning.evaluation.from_checkpoint import load_module
+from adv_lightning.evaluation.metrics_record import changing_callbacks
 from adv_lightning.methods.checkpoint_format import DATA, described
 from adv_lightning.methods.stored_classes import check_classes
 from tests.conftest import ROOT
@@ -146,3 +148,13 @@ def test_the_command_line_names_a_file_whose_class_is_not_there(
         main(["test", f"--ckpt_path={tmp_path / 'evil.ckpt'}"])
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error:"))
     assert re.search(r"evil\.ckpt.*No module named 'no'", line)
+
+
+def test_config_beside_a_checkpoint_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somebodys.py").write_text("raise SystemExit('this must not run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    settings = {"mine": {"class_path": "somebodys.Thing"}, "pictures": {"class_path": "AdversarialPictures"}}
+    known = {"shown": {"class_path": "adv_lightning.evaluation.AdversarialPictures"}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"callbacks": settings | known}))
+    assert changing_callbacks(tmp_path / "checkpoints" / "a.ckpt") == settings

@@ -1,5 +1,7 @@
 """A project of its own that uses adv_lightning: own net, data of dicts, optimizer and loss."""
 
+from collections.abc import Callable
+
 import torch
 from lightning.pytorch import LightningDataModule
 from sklearn.datasets import load_digits
@@ -111,3 +113,8 @@ class Broken(torch.nn.Module):
         if width:
             raise RuntimeError(f"width {width} is too large")
         torch.load(file)
+
+
+class TakesFunction(torch.nn.Module):
+    def __init__(self, make: Callable[[], torch.Tensor] | None = None, several: list[Callable] | None = None):
+        super().__init__()
