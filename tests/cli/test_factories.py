@@ -171,7 +171,7 @@ MODULE = {"_class_path": "adv_lightning.AdversarialModule"}
 @pytest.mark.parametrize(
     "settings",
     [
-        {"backbone": {"class_path": "mypackage.untyped_net"}},
+        MODULE | {"backbone": {"class_path": "mypackage.untyped_net"}},
         {"backbone": {"class_path": "os.system", "init_args": {"command": "true"}}},
         MODULE | {"loss_fn": "mypackage.untyped_loss"},
         [{"alpha": 1}, MODULE | {"loss_fn": "os.system"}],
