@@ -25,7 +25,17 @@ from torch import Tensor
 
 from adv_lightning.callbacks.monitor_key import ADV_ERROR, available_monitor, check_start_epoch, judged_on
 from adv_lightning.callbacks.monitor_watch import MonitorWatch
-from adv_lightning.callbacks.stored_paths import BEST, found_again, is_inside, is_same, stored_paths, with_paths
+from adv_lightning.callbacks.run_folder import run_folder
+from adv_lightning.callbacks.stored_paths import (
+    BEST,
+    found_again,
+    is_inside,
+    is_of_run,
+    is_same,
+    run_mark,
+    stored_paths,
+    with_paths,
+)
 from adv_lightning.methods.checkpoint_kinds import check_kinds
 
 
@@ -37,7 +47,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
     is interrupted by SIGTERM or Ctrl-C. Ctrl-C lets the batch finish first; a second Ctrl-C stops at once. A run that
     is resumed in another folder keeps the best score and the path of its checkpoint, if it validates on the same images
     under the same attack. A validation that does not measure the metric is not judged by what an earlier one measured.
-    Whatever a checkpoint that a run continues from says, no file outside this run's folder is removed.
+    Whatever a checkpoint that a run continues from says, no file is removed or replaced but checkpoints of this run.
 
     Args:
         monitor: Key of the metric to watch. Null: keep only the last checkpoint.
@@ -93,7 +103,9 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._handler: Any = None
         self._judged_on = ""
         self._watch = MonitorWatch()
-        self._numbers_names = self._enable_version_counter
+        self._run = ""
+        self._written: set[str] = set()
+        self._replaces = False
         self._measured_only = False
         self._file: str | Path | None = None
         self._agreed: Callable[[Any], Any] = _own
@@ -104,6 +116,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self.monitor = available_monitor(self, trainer, pl_module)
         self._judged_on = judged_on(trainer, pl_module)
         super().setup(trainer, pl_module, stage)
+        self._run = run_mark(run_folder(trainer), self.dirpath)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -143,6 +156,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._epoch_over = True
         if self._watch.is_fresh(self.monitor, pl_module, self.start_epoch):
             super().on_train_epoch_end(trainer, pl_module)
+            self._save_deferred(trainer)
         self._watch.take()
         if trainer.is_last_batch:  # else a resumed run would skip the rest of the epoch
             self._save_last(trainer)
@@ -179,7 +193,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        state = {**super().state_dict(), "judged_on": self._judged_on}
+        state = {**super().state_dict(), "judged_on": self._judged_on, "run": self._run}
         return state if self._watch.examples is None else {**state, "judged_examples": self._watch.examples}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -202,14 +216,43 @@ class AdversarialCheckpoint(ModelCheckpoint):
         elif before != self._judged_on:
             self._forget(f"which was judged on {before}")
         elif last and is_same(Path(last).parent, self.dirpath):
-            # The files in the folder belong to this run, so files of the same name are replaced.
-            self._enable_version_counter = False
+            self._replaces = True  # the run's own files of the same name
 
     def _should_remove_checkpoint(self, trainer: Trainer, previous: str, current: str) -> bool:
         # Lightning does not follow `..` and links, and lets any address pass.
         kept = any(is_same(previous, path) for path in (current, trainer.ckpt_path))
         inside = is_inside(previous, self.dirpath) and not kept
-        return inside and super()._should_remove_checkpoint(trainer, previous, current)
+        return inside and self._is_own(previous) and super()._should_remove_checkpoint(trainer, previous, current)
+
+    def _save_deferred(self, trainer: Trainer) -> None:
+        """Keep the best, if `every_n_train_steps` or `train_time_interval` asked for it before it was measured."""
+        if self._defer_save_until_validation and not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+            self._defer_save_until_validation = False
+
+    def _is_own(self, path: str) -> bool:
+        """Whether this run wrote a file. A folder is for the strategy to judge, and an address cannot be read."""
+        return path in self._written or "://" in path or Path(path).is_dir() or is_of_run(path, self._run)
+
+    def _get_metric_interpolated_filepath_name(
+        self, monitor_candidates: dict[str, Tensor], trainer: Trainer, del_filepath: str | None = None
+    ) -> str:
+        # Lightning replaces the file that is dropped, if the new one has its name.
+        foreign = trainer.is_global_zero and bool(del_filepath) and not self._is_own(str(del_filepath))
+        dropped = None if trainer.strategy.reduce_boolean_decision(foreign, all=False) else del_filepath
+        return super()._get_metric_interpolated_filepath_name(monitor_candidates, trainer, dropped)
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        super()._save_checkpoint(trainer, filepath)
+        self._written.add(filepath)
+
+    def file_exists(self, filepath: str | Path, trainer: Trainer) -> bool:
+        """Return whether a file must stay, so that a new one gets another name."""
+        found = super().file_exists(filepath, trainer)
+        if not (found and self._replaces):
+            return found
+        stays = trainer.is_global_zero and not self._is_own(str(filepath))
+        return trainer.strategy.reduce_boolean_decision(stays, all=False)
 
     def _monitor_candidates(self, trainer: Trainer) -> dict[str, Tensor]:
         found = super()._monitor_candidates(trainer)
@@ -220,7 +263,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
     def _forget(self, which: str) -> None:
         rank_zero_info(f"Forgetting the former best checkpoint, {which}.")
         self._reset_best()
-        self._enable_version_counter = self._numbers_names  # the former file stays
+        self._replaces = False  # the former file stays
 
     def _reset_best(self) -> None:
         self.best_k_models, self.best_model_path, self.kth_best_model_path = {}, "", ""

@@ -24,8 +24,8 @@ class WholeCheckpointIO(TorchCheckpointIO):
     short. Checkpoints are read with torch's safe loading, and files that it refuses are reported in plain words.
     Addresses such as s3://... are left to Lightning.
 
-    It removes only checkpoints in a folder that it has written to. Lightning's callback takes the names of the files
-    that it removes from the checkpoint that a run continues from, and so from whoever made that.
+    It removes only checkpoints, and only in a folder that it has written to. Lightning's callback takes the names of
+    the files that it removes from the checkpoint that a run continues from, and so from whoever made that.
 
     The command line uses this plugin unless it is given another one.
 
@@ -84,7 +84,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         elif Path(path).is_dir():
             removable = _is_sharded(Path(path)) and ".." not in Path(path).parts  # written by the strategy
         else:
-            removable = written
+            removable = written and _is_checkpoint(path)
         if removable:
             super().remove_checkpoint(path)
         elif _is_address(path) or Path(path).exists():
@@ -98,6 +98,13 @@ class WholeCheckpointIO(TorchCheckpointIO):
 
 def _is_address(path: str | Path) -> bool:
     return "://" in str(path)
+
+
+def _is_checkpoint(path: str | Path) -> bool:
+    try:
+        return bool(read_checkpoint(path))
+    except (OSError, ValueError):
+        return False
 
 
 def _is_sharded(folder: Path) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from adv_lightning.methods.checkpoint_format import read_checkpoint
 from adv_lightning.methods.checkpoint_kinds import SCORE, TEXT, mapping, optional
 
 BEST = {
@@ -17,6 +18,7 @@ BEST = {
     "current_score": optional(SCORE),
     "judged_on": optional(TEXT),
     "judged_examples": optional(TEXT),
+    "run": optional(TEXT),
 }
 """What is read of the state of Lightning's ModelCheckpoint, and of this package's."""
 
@@ -99,6 +101,25 @@ def is_same(path: str | Path, other: str | Path | None) -> bool:
         return other is not None and Path(path).resolve() == Path(other).resolve()
     except (OSError, ValueError, RuntimeError):
         return False
+
+
+def run_mark(run: str | Path | None, folder: str | Path | None) -> str:
+    """Return what a checkpoint in a folder says of the run that wrote it: the way to the run's own folder.
+
+    The way from one to the other is the same wherever both are moved.
+    """
+    if not run or not folder or "://" in f"{run}{folder}":
+        return str(run or "")
+    return os.path.relpath(Path(run).resolve(), Path(folder).resolve())
+
+
+def is_of_run(path: str | Path, mark: str) -> bool:
+    """Whether a file is a checkpoint that the run of this mark wrote, by what it holds."""
+    try:
+        states = read_checkpoint(path).get("callbacks", {}).values()
+    except (OSError, ValueError):
+        return False
+    return any(isinstance(state, Mapping) and state.get("run") == mark for state in states)
 
 
 def _is_file(path: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
+from adv_lightning.callbacks.stored_paths import is_of_run, run_mark
 from adv_lightning.cli.runs import CONFIG, LOCK, LOGS
 from adv_lightning.methods.checkpoint_format import DATA, MODEL, read_checkpoint
 from adv_lightning.methods.stored_classes import check_classes
@@ -48,7 +49,8 @@ def resolved(words: list[str], commands: Container[str]) -> tuple[list[str], Pat
     settings = [] if run is None or not (run / CONFIG).is_file() else [f"--config={run / CONFIG}"]
     dirpath = _argument([*settings, *words], "callbacks.checkpoint", "dirpath")
     folder = Path(dirpath) if dirpath else (run or logs) / "checkpoints"
-    path = _newest_file(folder, word)
+    # A folder that is given may hold the checkpoints of several runs.
+    path = _newest_file(folder, word, run_mark(run, folder) if dirpath and run else None)
     resuming = command == "fit" and word == "last"
     if path is None and resuming:
         # Not an error, so that one command starts a job and continues it.
@@ -139,17 +141,25 @@ def _argument(words: Sequence[str], key: str, argument: str) -> str | None:
     return None if value in (None, "null") else str(value)
 
 
-def _newest_file(folder: Path, word: str) -> Path | None:
-    """Return the last or the best checkpoint in a folder. With several kept, the newest says which one was best."""
-    newest = max(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
-    if word == "best" and newest is not None and len(list(folder.glob("best*.ckpt"))) > 1:
+def _newest_file(folder: Path, word: str, mark: str | None = None) -> Path | None:
+    """Return the last or the best checkpoint in a folder. With several kept, the newest says which one was best.
+
+    Args:
+        folder: Where the checkpoints are.
+        word: "best" or "last".
+        mark: Of the run that wrote it; see `run_mark`. None: any.
+    """
+    by_age = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
+    own = by_age if mark is None else [path for path in by_age if is_of_run(path, mark)]
+    newest = next(iter(own), None)
+    if word == "best" and newest is not None and sum(path.name.startswith("best") for path in own) > 1:
         with suppress(ValueError):  # another file of that name, or a damaged one
             states = read_checkpoint(newest).get("callbacks", {}).values()
             named = [state.get("best_model_path") for state in states if isinstance(state, dict)]
             found = [folder / Path(path).name for path in named if isinstance(path, str) and path]
             if found and found[0].is_file() and found[0].name.startswith("best"):
                 return found[0]
-    return max(folder.glob(f"{word}*.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    return next((path for path in own if path.name.startswith(word)), None)
 
 
 def _newest_run(logs: Path) -> Path | None:

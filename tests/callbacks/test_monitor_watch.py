@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -174,3 +175,12 @@ class Reported(Scripted):
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
         self.judged_examples = self.evaluation.examples()
+
+
+@pytest.mark.parametrize("when", [{"every_n_train_steps": 1}, {"train_time_interval": timedelta(0)}])
+def test_a_best_by_steps_or_time_is_kept_once_it_is_measured(when: dict[str, Any], tmp_path: Path) -> None:
+    kept = AdversarialCheckpoint(dirpath=tmp_path, **when)
+    trainer = quiet_trainer(max_epochs=2, callbacks=[kept], enable_checkpointing=True)
+    trainer.fit(AdversarialModule(mlp(), FGSM(0.1)), batches(2), batches(2))
+    assert {path.name for path in tmp_path.iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert 0 <= kept.best_model_score <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -112,6 +113,49 @@ def test_nothing_beside_the_run_is_removed(kind: type[ModelCheckpoint], key: str
         torch.save(checkpoint, folder / "evil.ckpt")
         assert run(folder, 2, folder / "evil.ckpt", kept).current_epoch == 2
         assert beside(folder) == before, path
+
+
+@pytest.mark.parametrize("kind", [AdversarialCheckpoint, ModelCheckpoint])
+def test_only_checkpoints_of_the_run_are_removed(kind: type[ModelCheckpoint], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(tmp_path, 1)
+    checkpoint = torch.load(folder / "last.ckpt", weights_only=True)
+    state = state_of(checkpoint, "AdversarialCheckpoint")
+    for other in ("../elsewhere", ""):
+        state["run"] = other
+        torch.save(checkpoint, folder / f"other{len(other)}.ckpt")
+    for name in ("notes.txt", "weights.ckpt"):
+        (folder / name).write_bytes(b"mine")
+    others = [each for each in folder.iterdir() if each.name not in ("last.ckpt", "best.ckpt")]
+    if kind is ModelCheckpoint:  # one of Lightning's own does not say who wrote it
+        others = [each for each in others if each.read_bytes() == b"mine"]
+    before = {path: path.read_bytes() for path in others}
+    for path in others:
+        state |= {"run": "..", "best_k_models": {str(path): torch.tensor(0.9)}, "best_model_path": str(path)}
+        state |= {"kth_best_model_path": str(path), "kth_value": torch.tensor(0.9), "last_model_path": str(path)}
+        kept: ModelCheckpoint = AdversarialCheckpoint(dirpath=folder)
+        if kind is ModelCheckpoint:
+            kept = ModelCheckpoint(folder, monitor="val/adv_error", save_last=True)
+            state["dirpath"] = str(folder)
+            ours = next(each for each in checkpoint["callbacks"] if state is checkpoint["callbacks"][each])
+            checkpoint["callbacks"][kept.state_key] = checkpoint["callbacks"].pop(ours)
+        torch.save(checkpoint, tmp_path / "evil.ckpt")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".* is not removed")
+            run(tmp_path, 2, tmp_path / "evil.ckpt", kept)
+        assert {path: path.read_bytes() for path in others} == before, path
+
+
+def test_a_best_of_another_run_is_not_replaced(tmp_path: Path) -> None:
+    run(tmp_path, 1)
+    best = tmp_path / "run" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    state_of(checkpoint, "AdversarialCheckpoint")["run"] = "../elsewhere"
+    torch.save(checkpoint, best)
+    before = best.read_bytes()
+    run(tmp_path, 3, tmp_path / "run" / "last.ckpt")
+    assert best.read_bytes() == before
+    assert sorted(path.name for path in best.parent.iterdir()) == ["best-v1.ckpt", "best.ckpt", "last.ckpt"]
 
 
 def test_a_continued_run_still_removes_its_own(tmp_path: Path) -> None:

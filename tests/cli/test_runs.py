@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,6 +159,23 @@ def test_last_is_found_in_dirpath(form: str) -> None:
     fit(*JOB, f"--callbacks.checkpoint.{form}=kept")
     assert fit("--ckpt_path=last", "--trainer.max_epochs=3").trainer.global_step == 6
     assert sorted(path.name for path in Path("kept").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_last_is_the_newest_runs_own_in_a_folder_of_several() -> None:
+    fit(*JOB, "--callbacks.checkpoint.dirpath=kept")
+    fit(*JOB, "--callbacks.checkpoint.dirpath=kept", "--trainer.max_epochs=1", "--seed_everything=5")
+    first, second = Path("kept/last.ckpt"), Path("kept/last-v1.ckpt")
+    first.touch()  # the newer file
+    before = first.read_bytes()
+    assert fit("--ckpt_path=last", "--trainer.max_epochs=3").trainer.global_step == 6
+    assert first.read_bytes() == before
+    assert torch.load(second, weights_only=True)["global_step"] == 6
+    names = ["best-v1.ckpt", "best.ckpt", "last-v1.ckpt", "last.ckpt"]
+    assert sorted(path.name for path in Path("kept").iterdir()) == names
+    shutil.rmtree("lightning_logs/version_1/")
+    assert fit("--ckpt_path=last", "--trainer.max_epochs=4").trainer.global_step == 8
+    assert torch.load(first, weights_only=True)["global_step"] == 8
 
 
 def test_last_with_other_loggers(capsys: pytest.CaptureFixture[str]) -> None:
