@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -221,9 +222,24 @@ def adversarial_logistic(weight: Tensor, bias: Tensor | float, x: Tensor, y: Ten
 
 
 def as_loss(loss_fn: Callable[[Tensor, Tensor], Tensor] | None) -> Loss:
-    """Return `loss_fn` as a `Loss`. None means the cross-entropy of a softmax."""
+    """Return `loss_fn` as a `Loss`. None means the cross-entropy of a softmax.
+
+    Raises:
+        TypeError: it is a class, or cannot be called.
+    """
     if loss_fn is None:
         return SoftmaxLoss()
+    if isinstance(loss_fn, type) or not callable(loss_fn):
+        given = f"the class {loss_fn.__name__}" if isinstance(loss_fn, type) else repr(loss_fn)
+        raise TypeError(
+            f"loss_fn is {given}: pass a function (logits, y) -> mean loss, or an object such as "
+            "torch.nn.CrossEntropyLoss(label_smoothing=0.1)"
+        )
+    if getattr(loss_fn, "reduction", "mean") == "sum":
+        rank_zero_warn(
+            f"{type(loss_fn).__name__} has reduction='sum', and J is the mean over a batch: figures of the loss are "
+            "larger by the batch size. Leave reduction at 'mean'"
+        )
     return loss_fn if isinstance(loss_fn, Loss) else CallableLoss(loss_fn)
 
 

@@ -56,7 +56,7 @@ from adv_lightning.methods.input_checks import (
 from adv_lightning.methods.mixed import Mixed, chosen
 from adv_lightning.methods.monitors import check_monitors
 from adv_lightning.methods.moved_paths import moved
-from adv_lightning.methods.optimizers import build_optimizers
+from adv_lightning.methods.optimizers import build_optimizers, check_factories
 from adv_lightning.methods.perturbation_sites import PerturbationSite
 from adv_lightning.methods.two_pass_objective import Crafting, Masks, Objective, Passes, Statistics
 from adv_lightning.metrics.charts import CHARTS
@@ -122,9 +122,6 @@ class AdversarialModule(LightningModule, KeepsArguments):
         >>> module = AdversarialModule(net, attack=FGSM(eps=0.25), alpha=0.5)
     """
 
-    copies_inputs = True
-    """`forward` gives the backbone a copy of x, so that it may work in place."""
-
     def __init__(
         self,
         backbone: nn.Module,
@@ -169,6 +166,7 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self.val_attack = copy_of(trains) if val_attack is None and trains is not None else val_attack
         factories: dict[str, Any] = {"optimizer": optimizer, "lr_scheduler": lr_scheduler}
         factories |= stored_arguments.restore(factories, ())
+        check_factories(**factories)
         self.optimizer_factory = factories["optimizer"]
         self.lr_scheduler_factory = factories["lr_scheduler"]
         self.lr_interval = lr_interval
@@ -191,6 +189,11 @@ class AdversarialModule(LightningModule, KeepsArguments):
         self._stored: dict[str, Any] = {}  # hyper-parameters as a checkpoint holds them
         self._left_out: dict[str, Any] = {}  # arguments that no checkpoint can hold
         self._save_description(method, val_attack)
+
+    @property
+    def copies_inputs(self) -> bool:
+        """Whether `forward` gives the backbone a copy of x, so that it may work in place; an override need not."""
+        return type(self).forward is AdversarialModule.forward
 
     # What a user may override
 

@@ -39,7 +39,7 @@ def input_gradient(model: Model, x: Tensor, y: Tensor, *, loss_fn: LossFn) -> In
         # A tensor made under inference mode cannot take part in autograd; a clone made here can.
         x, y = x.detach().clone().requires_grad_(), y.clone()
         logits = model(private_copy(model, x))
-        loss = loss_fn(logits, y)
+        loss = loss_fn(logits.clone(), y)  # which may work in place
         # A mean's small gradients would underflow in float16, and the sign of zero is zero.
         scale = max(1, min(len(x) * 2**10, 2**15)) if logits.dtype == torch.float16 else 1
         (grad,), _ = gradients(loss, [x], scale=scale)
@@ -103,7 +103,12 @@ def per_example(grad: Tensor, batch_size: int, scale: Tensor | float = 1) -> Ten
 
 
 def check_scalar(loss: Tensor) -> Tensor:
-    """Return the loss of a batch, or raise ValueError if it is not one number."""
+    """Return the loss of a batch, or raise TypeError or ValueError if it is not a tensor of one number."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(
+            f"the loss is a {type(loss).__name__}, expected a tensor, the mean over the batch: return it without "
+            ".item(), and nothing beside it"
+        )
     if loss.dim():
         raise ValueError(
             f"the loss has the shape {list(loss.shape)}, expected a scalar, the mean over the batch: use "

@@ -60,9 +60,11 @@ class _Copies:
     def __init__(self) -> None:
         self._kept: list[tuple[nn.Module, str, Tensor]] = []
         self._of: dict[Tensor, Tensor] = {}
+        self._empty: list[tuple[nn.Module, str]] = []
 
     def put(self, layer: nn.Module) -> bool:
         """Replace a layer's own buffers; return whether it has any."""
+        self._empty += [(layer, name) for name, buffer in layer._buffers.items() if buffer is None]
         own = list(layer.named_buffers(recurse=False, remove_duplicate=False))
         for name, buffer in own:
             self._kept.append((layer, name, buffer))
@@ -74,6 +76,8 @@ class _Copies:
     def take_back(self) -> None:
         for layer, name, buffer in self._kept:
             setattr(layer, name, buffer)
+        for layer, name in self._empty:  # one that a layer makes in its first pass
+            setattr(layer, name, None)
 
 
 def _keep_in_next_run(layer: nn.Module) -> None:

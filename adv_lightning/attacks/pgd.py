@@ -117,10 +117,15 @@ class PGD(Attack):
 
 
 def _is_right(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """Return which examples the largest logit, or the sign of a single one, classifies correctly: bool [B]."""
+    """Return which examples are classified correctly: bool [B].
+
+    By the model's own `loss_fn.predict`, or else by the largest logit, or the sign of a single one.
+    """
     with gradients_enabled(model), torch.no_grad():
         logits = model(private_copy(model, x))
+    predict = getattr(getattr(model, "loss_fn", None), "predict", None)
     single = logits.dim() == 1 or logits.shape[1] == 1
-    right = (logits.flatten() > 0 if single else logits.argmax(dim=1)) == y
+    largest = logits.flatten() > 0 if single else logits.argmax(dim=1)
+    right = (largest if predict is None else predict(logits)) == y
     nan = logits.isnan()  # where argmax names a class all the same
     return right & ~(nan if logits.dim() == 1 else nan.flatten(1).any(dim=1))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adv_lightning.attacks import EOTPGD, Attack
 from adv_lightning.attacks.argument_checks import magnitude
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.evaluation.attack_counts import AttackCounts, not_finite_named, number_of_classes, rate
 from adv_lightning.evaluation.attack_pictures import curves_over_eps, distributions, examples, fooled_first
@@ -102,7 +103,7 @@ class AttackSuite(Evaluator):
         if isinstance(outputs, dict) and {"logits", "adv_logits"} <= outputs.keys():
             logits, adv_logits = outputs["logits"], outputs["adv_logits"]
         else:  # a user's own step may return anything
-            logits = module(x)
+            logits = module(private_copy(module, x))
             adv_logits = logits[:0] if module.val_attack is None else module.judge(x, y, module.val_attack)[1]
         n = within_limit(self._limit, trainer.global_rank, trainer.world_size, self._seen, len(x))
         self._seen += len(x)
@@ -131,7 +132,7 @@ class AttackSuite(Evaluator):
                 continue
             announce(trainer, name)
             x_adv = attack(module, x, y, loss_fn=module.loss)
-            fooled = fooled_by[name] = self._judged[name].update(module(x_adv), y, module.loss_fn)
+            fooled = fooled_by[name] = self._judged[name].update(module(private_copy(module, x_adv)), y, module.loss_fn)
             if name in self._chosen:
                 wrong |= fooled
             if first and name in self._chosen:

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.callbacks.run_folder import show_png, takes_pictures
 from adv_lightning.evaluation.evaluator import class_names
 from adv_lightning.evaluation.plots import triptych
@@ -71,6 +72,6 @@ class AdversarialPictures(Callback):
 
 def guess(module: AdversarialModule, x: Tensor) -> list[tuple[int, float]]:
     """Return the predicted class of each input and its probability."""
-    logits = module(x)
+    logits = module(private_copy(module, x))
     probabilities, predicted = module.loss_fn.probabilities(logits).float(), predicted_classes(module.loss_fn, logits)
     return list(zip(predicted.tolist(), probabilities.amax(dim=-1).tolist(), strict=True))

@@ -21,7 +21,8 @@ def unpacked(module: Unpacks, batch: Any, rows: slice | Tensor | None = None) ->
     """Return (x, y) of a batch, without gradients.
 
     Tensors made under inference mode cannot be saved for a backward pass, and `unpack` may keep some for the network,
-    such as a mask. So it gets ordinary ones and runs outside of that mode.
+    such as a mask. So it gets ordinary ones and runs outside of that mode. They are copies, since it may work in place,
+    and several evaluations read one batch.
 
     Args:
         module: Its `unpack` is called.
@@ -29,7 +30,7 @@ def unpacked(module: Unpacks, batch: Any, rows: slice | Tensor | None = None) ->
         rows: Examples to take, of every tensor that has a row for each. None: all.
     """
     with torch.inference_mode(False), torch.no_grad():
-        batch = apply_to_collection(batch, Tensor, lambda each: each.clone() if each.is_inference() else each)
+        batch = apply_to_collection(batch, Tensor, Tensor.clone)
         x, y = module.unpack(batch)
         if rows is None:
             return x, y

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
 from adv_lightning.attacks.gradients import check_scalar, input_gradient
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.data.sample_limit import ClassShares, within_limit
 from adv_lightning.losses import Loss, predicted_classes
 from adv_lightning.methods.input_checks import BatchCheck
@@ -96,14 +97,14 @@ class EvaluationStep(nn.Module):
         self._seen += len(x)
         with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
             if attack is None or n == 0:
-                logits = model(x)
+                logits = _logits(model, x)
                 adv_logits = logits[:0]
             else:
                 taken = (x, y) if n == len(x) else part(slice(n))
                 logits, adv_logits = judge(model, *taken, attack)
                 if n < len(x):
-                    logits = torch.cat([logits, model(part(slice(n, None))[0])])
-        loss = check_scalar(model.loss(logits, y))
+                    logits = torch.cat([logits, _logits(model, part(slice(n, None))[0])])
+        loss = check_scalar(model.loss(logits.clone(), y.clone()))  # it may work in place
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         self._clean_examples.update(x, y)
         if self._samples is not None and isinstance(y, Tensor):
@@ -133,5 +134,10 @@ def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, 
         clean = input_gradient(model, x, y, loss_fn=model.loss)
         logits, x_adv = clean.logits, attack.step(x, clean.grad)
     else:
-        logits, x_adv = model(x), attack(model, x, y, loss_fn=model.loss)
-    return logits, model(x_adv)
+        logits, x_adv = _logits(model, x), attack(model, x, y, loss_fn=model.loss)
+    return logits, _logits(model, x_adv)
+
+
+def _logits(model: Judged, x: Tensor) -> Tensor:
+    """Return the logits of inputs on which the model must not work in place, as the attack or a count needs them."""
+    return model(private_copy(model, x))

@@ -10,6 +10,7 @@ from numbers import Real
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
     """Return (x, y).
 
     Raises:
-        TypeError: the batch is not a pair.
+        TypeError: the batch is not a pair, or one of tensors.
     """
     if not isinstance(batch, tuple | list) or len(batch) != 2:
         parts = f" of {len(batch)}" if isinstance(batch, tuple | list | dict) else ""
@@ -38,6 +39,18 @@ def pair(batch: Any) -> tuple[Tensor, Tensor]:
             "AdversarialModule and return the inputs and the labels"
         )
     x, y = batch
+    if all(isinstance(part, tuple | list) and part and isinstance(part[0], Tensor) for part in (x, y)):
+        raise TypeError(
+            "the batch is a list of two batches, as several training dataloaders give it: join the data sets with "
+            "torch.utils.data.ConcatDataset, or override unpack(batch)"
+        )
+    if isinstance(y, tuple | list) and y and isinstance(y[0], str):
+        raise TypeError(f"labels are a {type(y).__name__} of str, such as {y[0]!r}: number the classes from 0")
+    for name, part in (("inputs", x), ("labels", y)):
+        if isinstance(part, np.ndarray):
+            raise TypeError(
+                f"{name} are a numpy array: let collate_fn return tensors (torch.from_numpy), or override unpack(batch)"
+            )
     return x, y
 
 

@@ -54,6 +54,17 @@ def build_optimizers(
     return {"optimizer": optimizer, "lr_scheduler": config}
 
 
+def check_factories(optimizer: Any, lr_scheduler: Any) -> None:
+    """Raise TypeError unless both are classes, functions or partials of them; the scheduler may be None."""
+    for name, value, example in (
+        ("optimizer", optimizer, "torch.optim.SGD, lr=0.1"),
+        ("lr_scheduler", lr_scheduler, "torch.optim.lr_scheduler.StepLR, step_size=10"),
+    ):
+        if not callable(value) and not (value is None and name == "lr_scheduler"):
+            given = repr(value) if isinstance(value, str) else f"a {type(value).__name__} that is built already"
+            raise TypeError(f"{name} is {given}: pass a class, or functools.partial({example})")
+
+
 def _scheduler(factory: Callable[[Optimizer], Any], optimizer: Optimizer) -> Any:
     inner = factory.keywords.get(NESTED) if isinstance(factory, partial) else None
     if not isinstance(inner, list | tuple):

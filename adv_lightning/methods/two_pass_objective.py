@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from torch import Tensor, nn
 
@@ -119,7 +119,7 @@ def adversarial_objective(
     directions: Mapping[PerturbationSite, Tensor] = {}
     climbing = [site for site in active if site.needs_grad]
     if climbing and passes.crafting == "eval":
-        with eval_mode(model):
+        with eval_mode(model), kept_buffers(model):  # a layer may stay in train mode
             directions = _linearise(model, x, y, loss_fn, climbing, scale=scale).directions
         climbing = []
     masks = SharedMasks(x.device) if passes.masks == "shared" else None
@@ -130,18 +130,19 @@ def adversarial_objective(
         directions = clean.directions
     elif alpha > 0:
         logits = model(private_copy(model, x))
-        clean = _Clean(logits, loss_fn(logits, y))
+        clean = _Clean(logits, loss_fn(logits, _copy(y)))
 
     # Without a clean pass in train mode, only the adversarial pass can update the statistics.
     keep = kept_buffers(model) if passes.statistics == "clean" and clean is not None else nullcontext()
-    with keep as kept, masks.repeated(active) if masks else nullcontext(), ExitStack() as stack:
-        x_adv = x
-        for site in active:
-            x_adv = stack.enter_context(site.perturbed(x_adv, directions.get(site)))
-        adversarial_logits = model(private_copy(model, x_adv))
-    if kept is not None:
-        kept.follow(adversarial_logits)
-    adversarial = loss_fn(adversarial_logits, y)
+    with keep as kept:
+        with masks.repeated(active) if masks else nullcontext(), ExitStack() as stack:
+            x_adv = x
+            for site in active:
+                x_adv = stack.enter_context(site.perturbed(x_adv, directions.get(site)))
+            adversarial_logits = model(private_copy(model, x_adv))
+        if kept is not None:
+            kept.follow(adversarial_logits)
+        adversarial = loss_fn(adversarial_logits, y)  # it may have buffers too
     if clean is None or alpha == 0:
         return Objective(adversarial, None, adversarial.detach(), None, adversarial_logits.detach())
     known, total = alpha * clean.loss, (1 - alpha) * adversarial
@@ -191,7 +192,7 @@ def _linearise(
         for site in sites:
             x_seen = stack.enter_context(site.recorded(x_seen))
         logits = model(private_copy(model, x_seen))
-        loss = loss_fn(logits, y)
+        loss = loss_fn(logits, _copy(y))
     differentiable = any(site.differentiable for site in sites)
     if differentiable:
         _check_twice_differentiable(model)
@@ -218,6 +219,11 @@ def _linearise(
     if not replay:
         return _Clean(logits, loss, directions)
     return _Clean(logits.detach(), loss.detach(), directions, cut_loose(found), reached)
+
+
+def _copy(y: Any) -> Any:
+    """Return targets that a loss may change, as one that smooths them in place does."""
+    return y.clone() if isinstance(y, Tensor) else y
 
 
 def _check_twice_differentiable(model: nn.Module) -> None:
