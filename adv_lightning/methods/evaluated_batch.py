@@ -30,12 +30,14 @@ def unpacked(module: Unpacks, batch: Any, rows: slice | Tensor | None = None) ->
         rows: Examples to take, of every tensor that has a row for each. None: all.
     """
     with torch.inference_mode(False), torch.no_grad():
-        batch = apply_to_collection(batch, Tensor, Tensor.clone)
-        x, y = module.unpack(batch)
+        x, y = module.unpack(apply_to_collection(batch, Tensor, Tensor.clone))
         if rows is None:
             return x, y
         n = len(x)
-        part = apply_to_collection(batch, Tensor, lambda each: each[rows] if each.dim() and len(each) == n else each)
-        x, y = module.unpack(part)
+
+        def taken(each: Tensor) -> Tensor:
+            return (each[rows] if each.dim() and len(each) == n else each).clone()
+
+        x, y = module.unpack(apply_to_collection(batch, Tensor, taken))
         # A batch of a class of the user's own may not be divisible.
         return (x, y) if len(x) < n else (x[rows], y[rows])

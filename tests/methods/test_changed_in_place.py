@@ -162,11 +162,11 @@ class Negative(nn.Module):
 
 
 def test_restarts_go_by_the_classes_that_the_loss_predicts() -> None:
-    net, attack = mlp(), PGD(0.1, steps=1, step_size=0.01, restarts=8)
+    net, attack = mlp(), PGD(0.1, steps=2, step_size=0.05, restarts=8)
     softmax = AdversarialModule(net, attack).eval()
     distances = AdversarialModule(nn.Sequential(net, Negative()), attack, loss_fn=Distances()).eval()
     x = BATCH[0]
     y = softmax(x).argmax(dim=1)
     expected, found = (attack(module, x, y, loss_fn=module.loss) for module in (softmax, distances))
     assert torch.equal(expected, found)
-    assert not torch.equal(found, PGD(0.1, steps=1, step_size=0.01)(softmax, x, y, loss_fn=softmax.loss))
+    assert not torch.equal(found, PGD(0.1, steps=2, step_size=0.05)(softmax, x, y, loss_fn=softmax.loss))

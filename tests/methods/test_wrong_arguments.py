@@ -45,10 +45,10 @@ def test_warns_of_a_sum() -> None:
 
 
 @pytest.mark.parametrize("loss", [lambda z, y: F.cross_entropy(z, y).item(), lambda z, y: (F.cross_entropy(z, y), {})])
-@pytest.mark.parametrize("attack", [None, FGSM(0.1)])
-def test_names_a_loss_that_is_no_tensor(loss: Any, attack: Any) -> None:
-    module = AdversarialModule(mlp(), attack, loss_fn=loss)
+@pytest.mark.parametrize("eps", [None, 0.1])
+def test_names_a_loss_that_is_no_tensor(loss: Any, eps: float | None) -> None:
     for stage in (quiet_trainer(limit_val_batches=0).fit, quiet_trainer().test):
+        module = AdversarialModule(mlp(), None if eps is None else FGSM(eps), loss_fn=loss)
         with pytest.raises(TypeError, match=r"the loss is a (float|tuple), expected a tensor, the mean"):
             stage(module, batches(1))
 
