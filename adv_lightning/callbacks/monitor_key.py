@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -10,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 ADV_ERROR = "val/adv_error"
 CLEAN_ERROR = "val/error"
 
-_CHOICE = ("val_size", "split", "split_seed", "classes")
+CHOICE = ("val_size", "split", "split_seed", "classes")
 """The arguments of a data module that choose its validation images."""
 
 
@@ -44,8 +46,16 @@ def has_validation(trainer: Trainer) -> bool:
 def judged_on(trainer: Trainer, pl_module: LightningModule) -> str:
     """Describe the attack and the images of the validation. Scores with different descriptions are not comparable."""
     attack, data = getattr(pl_module, "val_attack", None), getattr(trainer, "datamodule", None)
-    chosen = {name: data.hparams[name] for name in _CHOICE if name in data.hparams} if data is not None else {}
-    return f"{attack!r}, {type(data).__name__} {chosen}"
+    chosen = {name: data.hparams[name] for name in CHOICE if name in data.hparams} if data is not None else {}
+    # An attack that is crafted on the network in a file is another one with another file.
+    named = [getattr(each, "checkpoint", None) for each in attack.modules()] if attack is not None else []
+    sources = "".join(f", {_digest(path)}" for path in named if isinstance(path, str) and Path(path).is_file())
+    return f"{attack!r}{sources}, {type(data).__name__} {chosen}"
+
+
+def _digest(path: str) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def check_start_epoch(start_epoch: int) -> int:

@@ -18,7 +18,7 @@ from lightning.fabric.utilities.seed import max_seed_value, min_seed_value
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 # Imported so that their classes can be named without a module path.
 from adv_lightning import data, evaluation, models  # noqa: F401
@@ -31,7 +31,7 @@ from adv_lightning.cli.failed_runs import check_folder, failed_writes_named, one
 from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.parser import ArgumentParser
-from adv_lightning.cli.resume import named_checkpoint, named_in_errors, resolved, value_of
+from adv_lightning.cli.resume import named_checkpoint, named_in_errors, other_split, resolved, said_of, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
 from adv_lightning.methods.checkpoint_format import DATA, described, trained_with, unbuildable
@@ -107,6 +107,7 @@ class AdversarialCLI(LightningCLI):
             if issubclass(self.save_config_callback or object, RunConfig):
                 self.save_config_kwargs["ckpt_path"] = path
         self._remembered: dict[str, Any] | None = None
+        self._data: dict[str, Any] | None = None
         if path is not None and path not in (*_WORDS, "null") and "://" not in path:
             self._remember(Path(path), parser)
         self.config = parser.parse_args(args) if isinstance(args, list) else parser.parse_object(moved(args))
@@ -125,11 +126,17 @@ class AdversarialCLI(LightningCLI):
             callbacks[:] = [each for i, each in enumerate(callbacks) if each not in callbacks[:i]]
         model = settings.get("model")
         judge = model.get("init_args.val_attack") if self._remembered and model else None
-        if isinstance(judge, Namespace) and judge.as_dict() == self._remembered:
+        given = isinstance(args, list) and "val_attack" in said_of(args, "model")
+        if isinstance(judge, Namespace) and judge.as_dict() == self._remembered and not given:
             # Nothing was said of it, so it means the attack, which may be another one now.
             model["init_args.val_attack"] = None
         # Lightning would let the checkpoint win over the command line, so it sees no path until it has parsed.
         self._ckpt_path = settings.get("ckpt_path")
+        if self.config.get("subcommand") == "validate" and (other := other_split(settings.get("data"), self._data)):
+            rank_zero_warn(
+                f"{other} differ from those of the checkpoint's training, so the network may be judged on images that "
+                "it was trained on"
+            )
         if self._ckpt_path is not None:
             settings["ckpt_path"] = None
 
@@ -157,6 +164,7 @@ class AdversarialCLI(LightningCLI):
         if self._run is not None and issubclass(self.save_config_callback or object, RunConfig):
             self.save_config_kwargs["resumed_at"] = self._step
         known = {"model": described(checkpoint), "data": described(checkpoint, DATA)}
+        self._data = copy.deepcopy(known["data"])
         for command, subparser in self._commands.items():
             model = copy.deepcopy(known["model"])
             arguments = model["init_args"] if model else {}

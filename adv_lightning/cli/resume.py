@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from lightning.pytorch.utilities import rank_zero_info
 
+from adv_lightning.callbacks.monitor_key import CHOICE
 from adv_lightning.callbacks.stored_paths import is_of_run, run_mark
 from adv_lightning.cli.runs import CONFIG, LOCK, LOGS
 from adv_lightning.methods.checkpoint_format import DATA, MODEL, read_checkpoint
@@ -115,6 +116,30 @@ def value_of(words: Sequence[str], key: str) -> Any:
                     content = content.get(part) if isinstance(content, dict) else None
                 value = value if content is None else content
     return value
+
+
+def said_of(words: Sequence[Any], key: str) -> str:
+    """Return all that a command line and the files that it names say of the arguments of a key."""
+    flags = [str(word).partition("=")[0] for word in words if str(word).startswith(f"--{key}.")]
+    return f"{flags} {value_of(words, key)}"
+
+
+def other_split(data: Any, trained: dict[str, Any] | None) -> str:
+    """Return the settings of the split of a data module that are others than in training; "" if none are known.
+
+    Args:
+        data: Settings of a data module, as a parser has them.
+        trained: Its description in a checkpoint. None: unknown.
+    """
+    arguments = getattr(data, "init_args", None)
+    if (
+        not trained
+        or arguments is None
+        or data.class_path.rpartition(".")[2] != trained["class_path"].rpartition(".")[2]
+    ):
+        return ""
+    then, now = trained["init_args"], arguments.as_dict()
+    return ", ".join(f"{name}={now[name]}" for name in CHOICE if name in now and now[name] != then.get(name, now[name]))
 
 
 def _option(words: Sequence[str], name: str) -> str | None:

@@ -25,6 +25,7 @@ from adv_lightning.evaluation.report_section import Section, Table, percent, png
 from adv_lightning.evaluation.transfer_matrix import CLEAN, TransferMatrix, check_names
 from adv_lightning.losses import predicted_classes
 from adv_lightning.methods.evaluated_batch import unpacked
+from adv_lightning.methods.input_checks import check_inputs
 from adv_lightning.module import AdversarialModule
 
 _MANY = 4  # networks: the table of their pairs is still readable
@@ -143,9 +144,17 @@ class Comparison(LightningModule):
         if n == 0:
             return
         x, y = self._unpacked(batch, slice(n))
+        if batch_idx == 0:
+            self._check_values(x, y)
         self._judge(CLEAN, x, y)
         for name, net in self.nets.items():
             self._judge(name, self.attack(net, x, y, loss_fn=net.loss), y)
+
+    def _check_values(self, x: Tensor, y: Tensor) -> None:
+        """Raise ValueError unless inputs are finite and in the attack's bounds, and the networks have the labels."""
+        check_inputs(x, self.attack, sized=True)
+        for net in self.nets.values():
+            net.loss_fn.check(net(x), y)
 
     def _unpacked(self, batch: Any, rows: slice | None = None) -> tuple[Tensor, Tensor]:
         """Let every network unpack the batch, as it may keep a second input, and return what the first one makes."""

@@ -117,13 +117,23 @@ def _training(trainer: Trainer) -> dict[str, Any]:
         "seed": checkpoint.get("adv_lightning_seed", seed),
         "checkpoint": Path(path).name,
         "checkpoint_sha256": sha256(Path(path)),
-        "callbacks": changing_callbacks(Path(path)),
+        "callbacks": changing_callbacks(Path(path), checkpoint.get("global_step")),
     }
 
 
-def changing_callbacks(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the callbacks that changed training, from the run's config.yaml; None if the checkpoint is in no run."""
-    config = checkpoint.parent.parent / "config.yaml"
+def changing_callbacks(checkpoint: Path, step: int | None = None) -> dict[str, Any] | None:
+    """Return the callbacks that changed training, from the run's config.yaml; None if the checkpoint is in no run.
+
+    A run that went on with other settings keeps the former ones as config_until_step_N.yaml.
+
+    Args:
+        checkpoint: Its path.
+        step: The checkpoint's number of steps.
+    """
+    run = checkpoint.parent.parent
+    until = {path.stem.rpartition("_")[2]: path for path in run.glob("config_until_step_*.yaml")}
+    later = [int(number) for number in until if number.isdigit() and int(number) >= (step or 0)]
+    config = until[str(min(later))] if later and step is not None else run / "config.yaml"
     if checkpoint.parent.name != "checkpoints" or not config.is_file():
         return None
     try:

@@ -55,7 +55,10 @@ class WithoutClass(Metric):
 
 
 class _MeanOverMistakes(Metric):
-    """Mean of a probability over the misclassified examples; NaN without a mistake."""
+    """Mean of a probability over the misclassified examples; NaN without a mistake.
+
+    An example whose probabilities are NaN has none, and is left out.
+    """
 
     is_differentiable = False
     higher_is_better = False
@@ -74,7 +77,8 @@ class _MeanOverMistakes(Metric):
     def update(self, probabilities: Tensor, predicted: Tensor, y: Tensor) -> None:
         """Add examples: probabilities, [B, K], predicted classes, int64 [B], and targets, int64 [B]."""
         self.probability += self._sum_over_mistakes(probabilities, predicted, y)
-        self.mistakes += error_count(predicted, y)
+        known = probabilities.isfinite().all(dim=-1)
+        self.mistakes += ((predicted != y) & known).sum()
 
     def compute(self) -> Tensor:
         """Return summed probability / number of mistakes."""

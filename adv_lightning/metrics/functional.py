@@ -23,7 +23,7 @@ def mistake_confidence(probabilities: Tensor, predicted: Tensor, y: Tensor) -> T
 
     In units of 1 / UNIT.
     """
-    return (_units(probabilities.amax(dim=-1)) * (predicted != y)).sum()
+    return (_units(probabilities.amax(dim=-1).nan_to_num(0)) * (predicted != y)).sum()
 
 
 def wrong_class_probability(probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:
@@ -32,7 +32,8 @@ def wrong_class_probability(probabilities: Tensor, predicted: Tensor, y: Tensor)
     In units of 1 / UNIT.
     """
     # Fixed point before the sum over classes: a float sum may depend on the memory layout of the batch.
-    others = _units(probabilities).scatter(-1, y.unsqueeze(-1), 0)
+    known = probabilities.isfinite().all(dim=-1, keepdim=True)
+    others = _units(probabilities.where(known, 0)).scatter(-1, y.unsqueeze(-1), 0)
     return (others.sum(dim=-1) * (predicted != y)).sum()
 
 

@@ -95,3 +95,21 @@ def test_member_attack_refuses_missing_members() -> None:
         MemberAttack(FGSM(0.1))(mlp(), x, y, loss_fn=F.cross_entropy)
     with pytest.raises(ValueError, match="member=-1"):
         MemberAttack(FGSM(0.1), -1)
+
+
+class Doubles(AdversarialModule):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x)
+
+    def loss(self, logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return super().loss(logits, y)
+
+
+def test_a_forward_of_ones_own_is_the_members(checkpoints: list[str], tmp_path: Path) -> None:
+    held = torch.load(checkpoints[0], weights_only=True)
+    held["hyper_parameters"]["_class_path"] = f"{Doubles.__module__}.Doubles"
+    torch.save(held, tmp_path / "own.ckpt")
+    with pytest.warns(UserWarning, match="Doubles has a loss of its own"):
+        ensemble = CheckpointEnsemble([str(tmp_path / "own.ckpt")])
+    x = torch.rand(5, 1, 8, 8)
+    torch.testing.assert_close(ensemble(x).softmax(1), CheckpointEnsemble(checkpoints[:1])(2 * x).softmax(1))
