@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -38,7 +38,16 @@ def find_files(folders: list[Path]) -> FoundFiles:
 
     Hidden files and folders, whose names begin with a dot, are passed over. Links are followed, but no folder is
     entered twice, and none that contains the classes.
+
+    Raises:
+        ValueError: two classes are the same folder.
     """
+    places: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := places.setdefault(folder.resolve(), folder)) is not folder:
+            raise ValueError(
+                f"{other} and {folder} are the same folder, so its pictures would be of two classes. Remove the link"
+            )
     seen = {parent for folder in folders for parent in (*folder.absolute().parents, *folder.resolve().parents)}
     seen |= {folder.resolve() for folder in folders}
     files, labels, repeated = [], [], []
@@ -83,7 +92,8 @@ def read_picture(path: Path, transform: Callable[[Image.Image], Tensor], largest
         with _opened(path) as image:
             if max(image.size) > largest * min(image.size):
                 raise ValueError(f"it has {image.width} x {image.height} pixels, and would be too large when resized")
-            return transform(_rgb(ImageOps.exif_transpose(image), image.format))
+            tags = dict(getattr(image, "tag_v2", {}))
+            return transform(_rgb(ImageOps.exif_transpose(image), image.format, tags))
     except UnidentifiedImageError:
         if path.suffix.lower() not in _endings():
             raise NotAPictureError(str(path)) from None
@@ -101,9 +111,19 @@ def _endings() -> set[str]:
     return {ending for ending, name in Image.registered_extensions().items() if name in FORMATS}
 
 
-def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:
+_WHITE_IS_ZERO, _PHOTOMETRIC = 0, 262
+_SIGNED, _SAMPLE_FORMAT = 2, 339
+
+
+def _rgb(image: Image.Image, file_format: str | None, tags: dict[int, Any]) -> Image.Image:
+    if not image.mode.startswith(("I", "F")) and _SIGNED in np.atleast_1d(tags.get(_SAMPLE_FORMAT, 1)):
+        raise ValueError(
+            "its pixels are signed integers, whose range is not known: save it with 8 or 16 bits, unsigned"
+        )
     if image.mode.startswith("I") or image.mode == "F":
-        return _eight_bits(image, file_format).convert("RGB")
+        grey = _eight_bits(image, file_format)
+        # Pillow inverts such pictures of 8 bits itself.
+        return (ImageOps.invert(grey) if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey).convert("RGB")
     if "a" in "".join(image.getbands()).lower() or "transparency" in image.info:
         coloured = image.convert({"La": "LA", "RGBa": "RGBA"}.get(image.mode, "RGBA")).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), coloured).convert("RGB")
@@ -113,6 +133,8 @@ def _rgb(image: Image.Image, file_format: str | None) -> Image.Image:
 def _eight_bits(image: Image.Image, file_format: str | None) -> Image.Image:
     """Scale one channel of integers of 16 bits, or of floats in [0, 1], to integers of 8 bits."""
     pixels = np.asarray(image).astype(np.float64)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        pixels[pixels == transparent] = 65535
     if image.mode == "F":
         if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN fails too
             raise ValueError(f"its floating point pixels range from {pixels.min():g} to {pixels.max():g}, not 0 to 1")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adv_lightning.attacks import Attack
 from adv_lightning.attacks.description import as_call
+from adv_lightning.attacks.model_mode import private_copy
 from adv_lightning.callbacks.run_folder import run_folder, show_png
 from adv_lightning.data.atomic_write import write_atomically
 from adv_lightning.data.sample_limit import ClassShares, within_limit
@@ -133,10 +134,12 @@ class Comparison(LightningModule):
         x, y = self._unpacked(batch)
         if batch_idx == 0:
             self.check(x[:1])
+            check_inputs(x, self.attack, sized=True)
             first = next(iter(self.nets.values()))
             self._classes = 0 if self.max_samples is None else number_of_classes(first(x[:1]), first.loss_fn)
             for name, net in self.nets.items():
                 net.check_classes(self.trainer.test_dataloaders, self.trainer, warn=name not in self.warned_of)
+                net.loss_fn.check(net(private_copy(net, x)), y)
         n = within_limit(self.max_samples, self.global_rank, self.trainer.world_size, self._seen, len(x))
         self._seen += len(x)
         if self._classes:
@@ -144,17 +147,9 @@ class Comparison(LightningModule):
         if n == 0:
             return
         x, y = self._unpacked(batch, slice(n))
-        if batch_idx == 0:
-            self._check_values(x, y)
         self._judge(CLEAN, x, y)
         for name, net in self.nets.items():
             self._judge(name, self.attack(net, x, y, loss_fn=net.loss), y)
-
-    def _check_values(self, x: Tensor, y: Tensor) -> None:
-        """Raise ValueError unless inputs are finite and in the attack's bounds, and the networks have the labels."""
-        check_inputs(x, self.attack, sized=True)
-        for net in self.nets.values():
-            net.loss_fn.check(net(x), y)
 
     def _unpacked(self, batch: Any, rows: slice | None = None) -> tuple[Tensor, Tensor]:
         """Let every network unpack the batch, as it may keep a second input, and return what the first one makes."""
@@ -193,7 +188,7 @@ class Comparison(LightningModule):
         }
 
     def _judge(self, source: str, x: Tensor, y: Tensor) -> None:
-        logits = {name: net(x) for name, net in self.nets.items()}
+        logits = {name: net(private_copy(net, x)) for name, net in self.nets.items()}
         predicted = {name: predicted_classes(net.loss_fn, logits[name]) for name, net in self.nets.items()}
         probabilities = {name: net.loss_fn.probabilities(logits[name]) for name, net in self.nets.items()}
         self._matrix.add(source, predicted, probabilities, y)

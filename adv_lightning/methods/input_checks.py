@@ -22,6 +22,7 @@ from adv_lightning.losses import Loss
 
 _PIXELS = 32
 """Sizes of up to so many 255ths are taken for sizes of pixels."""
+_FLOAT16 = ". In float16 small gradients are 0 and perturb nothing, and Adam's eps of 1e-8 is 0: give it eps=1e-4"
 _SLACK = 1e-3
 """How far an input may lie outside an attack's bounds, as a share of their range: bounds may be rounded."""
 
@@ -272,4 +273,6 @@ def warn_of_rounding(precision: str) -> None:
             f"precision {precision} rounds the inputs: pixels in [0, 1] move by up to "
             f"{torch.finfo(half[precision]).eps / 4:.1g}, so the perturbation is not exactly the attack's. "
             f"Use {precision.replace('true', 'mixed')}, which does not round inputs"
+            + _FLOAT16
+            * (precision == "16-true")
         )

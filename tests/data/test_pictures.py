@@ -52,6 +52,49 @@ def test_every_depth_has_the_same_brightness(pixels: np.ndarray, name: str, root
     assert torch.equal(read(root)[0], torch.tensor(RAMP, dtype=torch.uint8).expand(3, 8, 8))
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_white_may_be_zero_in_a_tiff(kind: type[np.generic], root: Path) -> None:
+    scale = {np.uint8: 1, np.uint16: 257, np.float32: 1 / 255}[kind]
+    pixels = ((255 - RAMP) * scale).astype(kind)
+    Image.fromarray(pixels).save(root / "train" / "a" / "white.tiff", tiffinfo={262: 0})
+    with Image.open(root / "train" / "a" / "white.tiff") as image:
+        assert image.tag_v2[262] == 0  # type: ignore[attr-defined]
+    if kind is np.uint8:  # Pillow writes such a file as it is, and inverts it when it is read
+        assert read(root)[0, 0, 0, 1] in (4, 251)
+        return
+    assert torch.equal(read(root)[0], torch.tensor(RAMP, dtype=torch.uint8).expand(3, 8, 8))
+
+
+def test_signed_pixels_are_named(root: Path) -> None:
+    Image.fromarray(RAMP.astype(np.uint8)).save(root / "train" / "a" / "signed.tiff", tiffinfo={339: 2})
+    with pytest.raises(ValueError, match=r"signed\.tiff as a picture: its pixels are signed integers"):
+        read(root)
+
+
+def test_transparent_grey_of_16_bits_is_white(root: Path) -> None:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in (RAMP * 257).astype(">u2"))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 0, 0, 0, 0))
+    parts = [
+        header,
+        chunk(b"tRNS", struct.pack(">H", 4 * 257)),
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    ]
+    (root / "train" / "a" / "grey.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    expected = torch.tensor(np.where(RAMP == 4, 255, RAMP), dtype=torch.uint8)
+    assert torch.equal(read(root)[0], expected.expand(3, 8, 8))
+
+
+def test_one_folder_is_not_two_classes(root: Path) -> None:
+    (root / "train" / "c").symlink_to(root / "train" / "b")
+    Image.new("L", (8, 8)).save(root / "train" / "a" / "black.png")
+    with pytest.raises(ValueError, match=r"train/b and .*train/c are the same folder"):
+        read(root)
+
+
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [
