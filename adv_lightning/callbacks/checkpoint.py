@@ -104,6 +104,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._judged_on = ""
         self._watch = MonitorWatch()
         self._run = ""
+        self._marks: set[str] = set()
         self._written: set[str] = set()
         self._replaces = False
         self._measured_only = False
@@ -117,6 +118,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
         self._judged_on = judged_on(trainer, pl_module)
         super().setup(trainer, pl_module, stage)
         self._run = run_mark(run_folder(trainer), self.dirpath)
+        self._marks = {self._run}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
@@ -205,8 +207,13 @@ class AdversarialCheckpoint(ModelCheckpoint):
         folders = (self.dirpath, self._file and Path(self._file).parent)
         # The processes must agree, and may not see the same files.
         now = self._agreed({path: found_again(path, folders) for path in stored_paths(state_dict)})
-        self._agreed = _own
         state = with_paths(state_dict, now, smallest=self.mode == "min", kept=self.save_top_k)
+        if state_dict.get("run") and self._file and is_same(Path(self._file).parent, self.dirpath):
+            self._marks.add(state_dict["run"])  # the run was asked to continue among its own files
+        last = state["last_model_path"]
+        if self._agreed(is_inside(last, self.dirpath) and not self._is_own(last)):
+            state["last_model_path"] = ""  # another run's, which is not to be replaced
+        self._agreed = _own
         super().load_state_dict({"kth_value": self.kth_value, **state, "dirpath": self.dirpath})
         self.current_score = state_dict.get("current_score")  # Lightning saves it, but does not restore it
         self._watch.resume(state_dict.get("judged_examples"))
@@ -232,7 +239,7 @@ class AdversarialCheckpoint(ModelCheckpoint):
 
     def _is_own(self, path: str) -> bool:
         """Whether this run wrote a file. A folder is for the strategy to judge, and an address cannot be read."""
-        return path in self._written or "://" in path or Path(path).is_dir() or is_of_run(path, self._run)
+        return path in self._written or "://" in path or Path(path).is_dir() or is_of_run(path, self._marks)
 
     def _get_metric_interpolated_filepath_name(
         self, monitor_candidates: dict[str, Tensor], trainer: Trainer, del_filepath: str | None = None

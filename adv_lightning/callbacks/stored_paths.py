@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +113,14 @@ def run_mark(run: str | Path | None, folder: str | Path | None) -> str:
     return os.path.relpath(Path(run).resolve(), Path(folder).resolve())
 
 
-def is_of_run(path: str | Path, mark: str) -> bool:
-    """Whether a file is a checkpoint that the run of this mark wrote, by what it holds."""
+def is_of_run(path: str | Path, marks: Container[str]) -> bool:
+    """Whether a file is a checkpoint that the run of one of these marks wrote, by what it holds."""
     try:
         states = read_checkpoint(path).get("callbacks", {}).values()
     except (OSError, ValueError):
         return False
-    return any(isinstance(state, Mapping) and state.get("run") == mark for state in states)
+    found = [state.get("run") for state in states if isinstance(state, Mapping)]
+    return any(isinstance(mark, str) and mark in marks for mark in found)
 
 
 def _is_file(path: str) -> bool:

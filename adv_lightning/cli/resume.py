@@ -175,7 +175,7 @@ def _newest_file(folder: Path, word: str, mark: str | None = None) -> Path | Non
         mark: Of the run that wrote it; see `run_mark`. None: any.
     """
     by_age = sorted(folder.glob("*.ckpt"), key=lambda path: path.stat().st_mtime, reverse=True)
-    own = by_age if mark is None else [path for path in by_age if is_of_run(path, mark)]
+    own = by_age if mark is None else [path for path in by_age if is_of_run(path, {mark})]
     newest = next(iter(own), None)
     if word == "best" and newest is not None and sum(path.name.startswith("best") for path in own) > 1:
         with suppress(ValueError):  # another file of that name, or a damaged one

@@ -146,16 +146,33 @@ def test_only_checkpoints_of_the_run_are_removed(kind: type[ModelCheckpoint], tm
         assert {path: path.read_bytes() for path in others} == before, path
 
 
-def test_a_best_of_another_run_is_not_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["best.ckpt", "last.ckpt"])
+def test_a_file_of_another_run_is_not_replaced(name: str, tmp_path: Path) -> None:
     run(tmp_path, 1)
-    best = tmp_path / "run" / "best.ckpt"
-    checkpoint = torch.load(best, weights_only=True)
-    state_of(checkpoint, "AdversarialCheckpoint")["run"] = "../elsewhere"
-    torch.save(checkpoint, best)
-    before = best.read_bytes()
-    run(tmp_path, 3, tmp_path / "run" / "last.ckpt")
-    assert best.read_bytes() == before
-    assert sorted(path.name for path in best.parent.iterdir()) == ["best-v1.ckpt", "best.ckpt", "last.ckpt"]
+    (tmp_path / "run" / "last.ckpt").rename(tmp_path / "from.ckpt")
+    path = tmp_path / "run" / name
+    checkpoint = torch.load(tmp_path / "from.ckpt", weights_only=True)
+    state = state_of(checkpoint, "AdversarialCheckpoint")
+    torch.save(checkpoint, tmp_path / "from.ckpt")
+    state["run"] = "../elsewhere"
+    torch.save(checkpoint, path)
+    before = path.read_bytes()
+    run(tmp_path, 3, tmp_path / "from.ckpt")
+    assert path.read_bytes() == before
+    new = f"{path.stem}-v1.ckpt"
+    assert new in {each.name for each in path.parent.iterdir()}
+
+
+def test_a_run_that_continues_among_its_files_takes_them_over(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run(tmp_path, 1)
+    for path in folder.iterdir():  # as if a logger had given the first run another folder
+        checkpoint = torch.load(path, weights_only=True)
+        state_of(checkpoint, "AdversarialCheckpoint")["run"] = "../logs/version_0"
+        torch.save(checkpoint, path)
+    run(tmp_path, 3, folder / "last.ckpt")
+    assert sorted(path.name for path in folder.iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert {torch.load(path, weights_only=True)["epoch"] for path in folder.iterdir()} == {2}
 
 
 def test_a_continued_run_still_removes_its_own(tmp_path: Path) -> None:
