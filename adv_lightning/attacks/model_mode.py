@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -17,15 +18,15 @@ class KeptPasses:
     """
 
     def __init__(self) -> None:
-        self._checkpointed: set[nn.Module] = set()
+        self._checkpointed: Counter[nn.Module] = Counter()
 
     def follow(self, logits: Tensor) -> None:
         """Keep the buffers also when the pass that gave `logits` is differentiated later."""
-        repeated = tuple(self._checkpointed)
+        repeated = tuple(self._checkpointed.items())
 
         def keep(grad: Tensor) -> None:
-            for layer in repeated:
-                _keep_in_next_run(layer)
+            for layer, runs in repeated:
+                _keep_in_next_runs(layer, runs)
 
         if repeated and logits.requires_grad:
             # This hook runs before any layer of this pass runs again, and after those of later passes.
@@ -33,7 +34,7 @@ class KeptPasses:
 
     def _note(self, layer: nn.Module, args: Any) -> None:
         if runs_under_checkpoint():
-            self._checkpointed.add(layer)
+            self._checkpointed[layer] += 1
 
 
 @contextmanager
@@ -78,11 +79,12 @@ class _Copies:
             setattr(layer, name, buffer)
         for layer, name in self._empty:  # one that a layer makes in its first pass
             setattr(layer, name, None)
+        self._kept, self._empty = [], []
 
 
-def _keep_in_next_run(layer: nn.Module) -> None:
-    """Let a layer's next run leave its buffers as they are, if it is in a backward pass."""
-    copies = _Copies()
+def _keep_in_next_runs(layer: nn.Module, runs: int) -> None:
+    """Let a layer's next runs leave its buffers as they are, if they are in a backward pass."""
+    copies, left = _Copies(), runs
 
     def before(layer: nn.Module, args: Any) -> None:
         if torch._C._current_graph_task_id() == -1:
@@ -91,8 +93,11 @@ def _keep_in_next_run(layer: nn.Module) -> None:
             copies.put(layer)
 
     def after(layer: nn.Module, args: Any, output: Any) -> None:
+        nonlocal left
         copies.take_back()
-        end()
+        left -= 1
+        if left == 0:
+            end()
 
     def end() -> None:
         for hook in hooks:

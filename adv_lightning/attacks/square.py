@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +67,9 @@ class Square(Attack):
         with gradients_enabled(model), torch.no_grad():
             x, y = x.detach().clone(), y.clone()
             search = _Search(x, shape, self.queries, int(torch.randint(2**31, ())) if anew else self.seed)
-            x_adv, sure = x.clone(), margin(model(private_copy(model, x)), y)
+            logits = model(private_copy(model, x))
+            scores = _scores_of(model, logits)
+            x_adv, sure = x.clone(), margin(scores(logits), y)
             for query in range(self.queries):
                 right = sure > 0
                 if not right.any():
@@ -74,12 +78,25 @@ class Square(Attack):
                 where, side = search.window(query, left)
                 moved = clip(x[left] + self.eps * side.to(x.dtype), self.bounds)
                 found = torch.where(where, moved, x_adv[left])
-                now = margin(model(private_copy(model, found)), y[left])
+                now = margin(scores(model(private_copy(model, found))), y[left])
                 # Equal is kept too: on a plateau the search goes on from somewhere else.
                 kept = ((now <= sure[left]) | (query == 0)) & right[left]
                 sure[left] = torch.where(kept, now, sure[left])
                 x_adv[left] = torch.where(kept.view(-1, *[1] * (x.dim() - 1)), found, x_adv[left])
         return x_adv
+
+
+def _scores_of(model: Model, logits: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what makes scores of logits, of which the largest names the class: the logits themselves, in general.
+
+    Where the model's `loss_fn` predicts other classes, as of distances, they are the logarithms of its probabilities.
+    """
+    loss: Any = getattr(model, "loss_fn", None)
+    if not hasattr(loss, "predict") or logits.dim() == 1 or logits.shape[1] == 1:
+        return lambda logits: logits
+    if torch.equal(loss.predict(logits), logits.argmax(dim=1)):
+        return lambda logits: logits
+    return lambda logits: loss.probabilities(logits).log()
 
 
 class _Search:

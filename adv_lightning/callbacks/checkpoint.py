@@ -122,6 +122,10 @@ class AdversarialCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        if trainer.ckpt_path is None and trainer.global_step == 0 and self.best_model_path + self.last_model_path:
+            # The callback has served another training, whose files stay.
+            self.last_model_path, self._last_written, self._written = "", None, set()
+            self._reset_best()
         if trainer.current_epoch < self.start_epoch:
             self._reset_best()  # a resumed run may bring a best checkpoint from an epoch that does not count now
         given = Path(trainer.ckpt_path or "")

@@ -97,6 +97,9 @@ class AdversarialEarlyStopping(EarlyStopping):
                 f"{type(self).__name__} watches {self.monitor}, but there is no validation: give it examples "
                 "(val_size, limit_val_batches), or remove early stopping (callbacks.early_stopping=null)"
             )
+        if trainer.ckpt_path is None and trainer.global_step == 0:
+            self._reset_best()  # the callback may have served another training
+            self.stopped_epoch, self.stopping_reason = 0, EarlyStoppingReason.NOT_STOPPED
         if trainer.current_epoch < self.start_epoch:
             self._reset_best()  # a resumed run may bring a score from an epoch that does not count now
         reached = self.stopping_threshold is not None and self.monitor_op(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -40,7 +41,10 @@ def _watching(trainer: Any) -> list[tuple[str, str | None, int]]:
     for callback in trainer.callbacks:
         # `fell_back` is this project's; `strict` EarlyStopping's; `save_top_k` ModelCheckpoint's.
         if hasattr(callback, "monitor") and not hasattr(callback, "fell_back") and getattr(callback, "strict", True):
-            every = max(callback._every_n_epochs, 1) if hasattr(callback, "save_top_k") else validated
+            every = validated
+            if hasattr(callback, "save_top_k"):  # it looks after a validation, unless it was told to look after epochs
+                own = max(callback._every_n_epochs, 1)
+                every = own if callback._save_on_train_epoch_end else math.lcm(own, validated)
             found.append((type(callback).__name__, callback.monitor, every))
     schedulers = [each for each in trainer.lr_scheduler_configs if each.reduce_on_plateau and each.strict]
     return found + [(type(each.scheduler).__name__, each.monitor, each.frequency) for each in schedulers]

@@ -88,7 +88,7 @@ def _row(name: str, record: dict[str, Any]) -> dict[str, str]:
 
 
 def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
-    """Yield a row of means for each run with several seeds."""
+    """Yield a row of means for each run with several seeds, of figures with one eps and one n only."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for name, record in records.items():
         groups.setdefault(re.sub(r"_seed\d+$", "", name), []).append(record)
@@ -101,7 +101,7 @@ def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
             "FGSM (conf.)": [first_row(record["test"], "FGSM") for record in group],
             "PGD-40 (conf.)": [first_row(record["test"], "PGD", steps=40) for record in group],
         }
-        figures = {column: _spread([row["error"] for row in rows if row]) for column, rows in spread.items()}
+        figures = {column: _spread([row for row in rows if row]) for column, rows in spread.items()}
         sizes = [value for record in group for value in _activations(record.get("logged") or {}).values()]
         yield dict.fromkeys(_COLUMNS, "") | {
             "run": f"`{name}`, {len(group)} seeds",
@@ -109,15 +109,26 @@ def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
             "trained on": one["trained on"],
             "seed": ", ".join(_shown(record["seed"]) for record in group),
             "judged on": one["judged on"],
-            "n": one["n"],
+            "n": ", ".join(dict.fromkeys(_row(name, record)["n"] for record in group)),
             "mean activation": f"{mean(sizes):.3f} +- {stdev(sizes):.3f}" if len(sizes) == len(group) else "",
             "paper": one["paper"],
             **figures,
         }
 
 
-def _spread(errors: list[float]) -> str:
-    return f"{mean(errors):.2%} +- {stdev(errors):.2%}" if len(errors) > 1 else DASH
+def _spread(rows: list[dict[str, Any]]) -> str:
+    """Return mean and standard deviation of the errors, if they are of the same number of examples and attack."""
+    unlike = [{**row, "attack": _attack(row)} for row in rows]
+    if len(rows) < 2 or any((row["n"], row["attack"]) != (unlike[0]["n"], unlike[0]["attack"]) for row in unlike):
+        return DASH
+    errors = [row["error"] for row in rows]
+    return f"{mean(errors):.2%} +- {stdev(errors):.2%}"
+
+
+def _attack(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the arguments of a row's attack, but for its seed."""
+    arguments = (row.get("attack") or {}).get("init_args")
+    return arguments and {name: value for name, value in arguments.items() if name != "seed"}
 
 
 def _net(backbone: dict[str, Any] | None) -> str:

@@ -242,3 +242,17 @@ def test_run_that_ends_before_start_epoch_keeps_the_last(tmp_path: Path) -> None
 def test_refuses_a_negative_start_epoch(kind: type[Callback]) -> None:
     with pytest.raises(ValueError, match="start_epoch=-1"):
         kind(start_epoch=-1)
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
+def test_callbacks_that_served_another_training_begin_anew(tmp_path: Path) -> None:
+    stopping, kept = AdversarialEarlyStopping(patience=2), AdversarialCheckpoint(dirpath=tmp_path)
+    first, second = Scripted([0.1, 0.2]), Scripted([0.5, 0.4])
+    files = []
+    for module in (first, second):
+        run(module, stopping, kept, enable_checkpointing=True, max_epochs=2)
+        files.append((kept.best_model_path, kept.last_model_path))
+    assert (kept.best_model_score, stopping.best_score, stopping.best_epoch) == (0.4, 0.4, 1)
+    assert stopping.wait_count == 0
+    assert len(set(files[0] + files[1])) == 4
+    assert all(Path(path).is_file() for pair in files for path in pair)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite
+from adv_lightning import FGSM, PGD, AdversarialModule, AttackSuite, Square
 from adv_lightning.losses import Loss
 from tests.support.helpers import Batches, batches, mlp, quiet_trainer
 
@@ -170,3 +170,17 @@ def test_restarts_go_by_the_classes_that_the_loss_predicts() -> None:
     expected, found = (attack(module, x, y, loss_fn=module.loss) for module in (softmax, distances))
     assert torch.equal(expected, found)
     assert not torch.equal(found, PGD(0.1, steps=2, step_size=0.05)(softmax, x, y, loss_fn=softmax.loss))
+
+
+def test_a_search_goes_by_the_classes_that_the_loss_predicts() -> None:
+    net, attack = mlp(), Square(0.3, queries=30)
+    x = BATCH[0]
+    softmax = AdversarialModule(net).eval()
+    distances = AdversarialModule(nn.Sequential(net, Negative()), loss_fn=Distances()).eval()
+    y = softmax(x).argmax(dim=1)
+    wrong = [
+        (module.loss_fn.predict(module(attack(module, x, y, loss_fn=module.loss))) != y)
+        for module in (softmax, distances)
+    ]
+    assert wrong[1].any()
+    assert torch.equal(*wrong)

@@ -79,3 +79,14 @@ def test_what_looks_when_it_is_measured_or_elsewhere_trains(tmp_path: Path) -> N
     found = train(lr_scheduler=plateau("val/error"))
     assert math.isfinite(found.trainer.callback_metrics["val/error"])
     assert isinstance(found.trainer.lr_scheduler_configs[0].scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
+
+@pytest.mark.parametrize(("validated", "own"), [(2, 1), (1, 2), (2, 2)])
+def test_a_checkpoint_looks_when_there_is_a_validation(validated: int, own: int, tmp_path: Path) -> None:
+    kept = ModelCheckpoint(tmp_path, monitor=ADV, every_n_epochs=own)
+    module = AdversarialModule(mlp(), FGSM(0.1), val_attack_every_n_epochs=2)
+    fit(
+        module, batches(2), batches(1), max_epochs=4, callbacks=[kept], check_val_every_n_epoch=validated,
+        enable_checkpointing=True,
+    )  # fmt: skip
+    assert kept.best_model_score is not None

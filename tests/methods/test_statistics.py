@@ -116,3 +116,29 @@ def test_rubbish_leaves_the_input_of_the_step() -> None:
     before: Tensor = x.clone()
     fit(AdversarialModule(net("batch norm"), attack=FGSM(0.1)), Batches((x, y)), callbacks=[RubbishTraining()])
     assert torch.equal(x, before)
+
+
+class Twice(nn.Module):
+    """A checkpointed layer that runs several times in a pass."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = Checkpointed(inner)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.inner(self.inner(x)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_a_checkpointed_layer_may_run_several_times(replay: bool) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.LazyLinear(6), Twice(nn.BatchNorm1d(6)), nn.Linear(6, 10))
+    x, y = images()
+    model(x)
+    expected = after_plain_training(model)
+    sites, passes = [InputSite(FGSM(0.1))], Passes(statistics="clean")
+    objective_of(
+        model, x, y, loss_fn=F.cross_entropy, sites=sites, alpha=0.5, passes=passes, replay=replay
+    ).total.backward()
+    model.zero_grad()
+    expected.assert_same(model)
