@@ -153,7 +153,8 @@ class AdversarialEarlyStopping(EarlyStopping):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         check_kinds(state_dict, _STATE, f"the state of {type(self).__name__}", self._file)
         # Lightning would restore the patience too, and override the one given now.
-        super().load_state_dict({**state_dict, "patience": self.patience})
+        given = {k: v for k, v in state_dict.items() if v is not None or k != "stopping_reason"}
+        super().load_state_dict({**given, "patience": self.patience})
         self.best_epoch = state_dict.get("best_epoch")
         self._watch.resume(state_dict.get("judged_examples"))
         before = state_dict.get("judged_on") or self._judged_on

@@ -51,12 +51,21 @@ def _is_real(value: Any) -> bool:
     return number or _is_score(value)
 
 
+def _is_counts(value: Tensor, steps: Tensor) -> bool:
+    """Whether a tensor holds a count for each process, as the steps are counted."""
+    if value.is_complex() or value.dtype == torch.bool or value.shape != steps.shape:
+        return False
+    return bool(((value >= 0) & (value < _LARGEST)).all())
+
+
 def _is_means(value: Any) -> bool:
     """Whether a value is the state of `RunningMeans`, possibly of several processes."""
     if not isinstance(value, dict) or not all(isinstance(v, Tensor) for v in value.values()) or "steps" not in value:
         return False
     steps = value["steps"]
     if steps.is_floating_point() or steps.is_complex() or steps.dim() > 1 or not bool((steps >= 0).all()):
+        return False
+    if not all(_is_counts(value[name], steps) for name in ("examples", "size") if name in value):
         return False
     sums, pending = ([v for k, v in value.items() if str(k).startswith(start)] for start in ("sum/", "pending/"))
     return all(v.shape == steps.shape for v in sums) and all(v.shape[:-1] == steps.shape and v.dim() for v in pending)
@@ -112,6 +121,8 @@ _PARTS = {
     "adv_lightning_format": COUNT,
     "adv_lightning_seed": optional(COUNT),
     "adv_lightning_means": mapping(Kind("means", _is_means)),
+    "adv_lightning_classes": optional(sequence(TEXT)),
+    "adv_lightning_converted": sequence(Kind("places", lambda v: bool(v) and sequence(TEXT).fits(v))),
 }
 
 
@@ -201,6 +212,8 @@ def check_optimizer(found: Mapping[str, Any], optimizer: torch.optim.Optimizer, 
         _check_like(group, {k: v for k, v in like.items() if k != "params"}, place, file)
         if type(optimizer) not in _PLAIN_OPTIMIZERS:
             continue
+        if len(numbers) != len(now["params"]):
+            raise _damaged(file, f"'params' in {place}", numbers, Kind(f"{len(now['params'])} numbers", bool))
         expected: dict[str, str] | None = None
         for number, parameter in zip(numbers, now["params"], strict=False):
             held = found["state"].get(number, {})

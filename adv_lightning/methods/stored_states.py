@@ -51,7 +51,9 @@ def _replace(state: dict[str, Any], name: str, kept: dict[str, Any]) -> bool:
 def restore_states(checkpoint: dict[str, Any]) -> None:
     """Put the values that were no data back, in place."""
     for *path, name in checkpoint.get(_CONVERTED, ()):
-        place = checkpoint
+        place: Any = checkpoint
         for key in path:
-            place = place[key]
+            place = place.get(key) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or name not in place:
+            continue  # the list is from a file, and names what is not there
         place.update(restore({name: place[name]}, ()))

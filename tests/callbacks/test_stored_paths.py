@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -360,6 +361,12 @@ def test_any_value_is_taken_or_refused_in_one_line(made: Made, data: Any) -> Non
         (("optimizer_states", 0, "param_groups", 0, "lr"), float("nan"), "a number"),
         (("lr_schedulers", 0, "gamma"), "x", "a number"),
         (("adv_lightning_means",), {"epoch": {}}, "means"),
+        (("adv_lightning_means",), {"epoch": {"steps": torch.tensor(0), "examples": torch.tensor(1j)}}, "means"),
+        (("adv_lightning_means",), {"epoch": {"steps": torch.tensor(0), "size": torch.tensor(math.nan)}}, "means"),
+        (("adv_lightning_means",), {"epoch": {"steps": torch.tensor(0), "size": torch.ones(2, 3)}}, "means"),
+        (("adv_lightning_classes",), torch.ones(2), "a list of a string"),
+        (("adv_lightning_converted",), [1], "a list of places"),
+        (("optimizer_states", 0, "param_groups", 0, "params"), [], "4 numbers"),
         (("hyper_parameters",), [], "a mapping"),
         (("pytorch-lightning_version",), "x", "a version"),
     ],
