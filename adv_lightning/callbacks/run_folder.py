@@ -6,10 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from PIL import Image
 
 
 def run_folder(trainer: Trainer) -> str | None:
@@ -50,6 +48,9 @@ def show_png(logger: Logger, name: str, png: bytes, step: int = 0) -> None:
         png: The file's content.
         step: Optimizer step that it belongs to.
     """
+    import numpy as np
+    from PIL import Image  # here, as checkpoints and early stopping need no pictures
+
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
