@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import torch
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from torch import Tensor, nn
 
 from adv_lightning.attacks.base import Attack, SingleStepAttack
@@ -95,6 +96,7 @@ class EvaluationStep(nn.Module):
             self._attacked_examples.reset()
         n = 0 if attack is None else within_limit(samples, rank, processes, self._seen, len(x))
         self._seen += len(x)
+        before = _changes(model) if first and attack is not None else {}
         with BatchCheck(model, x, y, attack, model.loss_fn, first=first, judged=True, moved=trained):
             if attack is None or n == 0:
                 logits = _logits(model, x)
@@ -104,6 +106,7 @@ class EvaluationStep(nn.Module):
                 logits, adv_logits = judge(model, *taken, attack)
                 if n < len(x):
                     logits = torch.cat([logits, _logits(model, part(slice(n, None))[0])])
+        _warn_of_moves(before, model)
         loss = check_scalar(model.loss(logits.clone(), y.clone()))  # it may work in place
         self.metrics.add(predicted_classes(model.loss_fn, logits), y, loss)
         self._clean_examples.update(x, y)
@@ -123,6 +126,21 @@ class EvaluationStep(nn.Module):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The ``compute`` method of metric JudgedExamples")  # none in this process
             return {"clean": self._clean_examples.compute(), "attacked": self._attacked_examples.compute()}
+
+
+def _changes(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Return which tensors a network holds, and how often each was changed in place, by name."""
+    held = [*model.named_parameters(), *model.named_buffers()]
+    return {name: (id(tensor), tensor._version) for name, tensor in held if not tensor.is_inference()}
+
+
+def _warn_of_moves(before: dict[str, tuple[int, int]], model: nn.Module) -> None:
+    after = _changes(model) if before else {}
+    if moved := [name for name, now in after.items() if before.get(name, now) != now]:
+        rank_zero_warn(
+            f"{moved[0]}, of {len(moved)} tensors of the network, changes in eval mode. Attacks change it too, so the "
+            "figures depend on what was judged before. Let it change in train mode only"
+        )
 
 
 def judge(model: Judged, x: Tensor, y: Tensor, attack: Attack) -> tuple[Tensor, Tensor]:

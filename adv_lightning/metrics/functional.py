@@ -23,7 +23,7 @@ def mistake_confidence(probabilities: Tensor, predicted: Tensor, y: Tensor) -> T
 
     In units of 1 / UNIT.
     """
-    return (_units(probabilities.amax(dim=-1).nan_to_num(0)) * (predicted != y)).sum()
+    return (_units(probabilities.amax(dim=-1)) * (predicted != y)).sum()
 
 
 def wrong_class_probability(probabilities: Tensor, predicted: Tensor, y: Tensor) -> Tensor:

@@ -184,3 +184,25 @@ def test_a_search_goes_by_the_classes_that_the_loss_predicts() -> None:
     ]
     assert wrong[1].any()
     assert torch.equal(*wrong)
+
+
+class Observes(nn.Module):
+    """Follows the range of its inputs in any mode, as observers of quantisation do."""
+
+    def __init__(self, parameter: bool) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros((), dtype=torch.float64))
+        if parameter:
+            del self.seen
+            self.seen = nn.Parameter(torch.zeros((), dtype=torch.float64), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add_(x.detach().abs().max())
+        return x / (1 + self.seen.detach().clone())
+
+
+@pytest.mark.parametrize("parameter", [False, True])
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_changes_in_eval_mode_is_named(attack: Any, parameter: bool) -> None:
+    with pytest.warns(UserWarning, match="backbone.0.seen, of 1 tensors of the network, changes in eval mode"):
+        judged(AdversarialModule(nn.Sequential(Observes(parameter), mlp()), attack))

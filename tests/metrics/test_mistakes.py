@@ -166,10 +166,10 @@ def test_refuses_bad_arguments() -> None:
         ConfidenceHistogram(0)
 
 
-def test_nan_counts_as_confidence_zero() -> None:
+def test_a_probability_that_is_nan_is_left_out() -> None:
     probabilities = torch.tensor([[0.9, 0.1], [math.nan, math.nan]])
     predicted, y = torch.tensor([0, 0]), torch.tensor([1, 1])
     confidence, wrong = MistakeConfidence(), WrongClassProbability()
     for metric in (confidence, wrong):
         metric.update(probabilities, predicted, y)
-        assert metric.compute().item() == pytest.approx(0.45, abs=1e-6)
+        assert metric.compute().item() == pytest.approx(0.9, abs=1e-6)

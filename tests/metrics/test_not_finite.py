@@ -83,7 +83,7 @@ def test_a_table_names_them(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert (clean["error"], up["error"], up["not_finite"]) == (0, 1, 10)
     assert "not_finite" not in clean
     assert up["mistakes_by_class"] == [0, 0, 0]
-    assert up["confidence_on_mistakes"] == 0
+    assert up["confidence_on_mistakes"] is None
     assert "up: the logits of 10 of 10 examples are not finite" in " ".join(capsys.readouterr().out.split())
 
 
