@@ -133,8 +133,8 @@ class BatchCheck:
 
     Raises:
         TypeError: the backbone does not return a tensor.
-        ValueError: the numbers of inputs and labels differ; inputs, logits or labels are invalid; or BatchNorm trains
-            on a single example.
+        ValueError: the batch is empty, or the numbers of inputs and labels differ; inputs, logits or labels are
+            invalid; or BatchNorm trains on a single example.
     """
 
     def __init__(
@@ -161,6 +161,8 @@ class BatchCheck:
             raise ValueError(
                 f"inputs have shape {list(x.shape)} and labels {list(y.shape)}: a batch needs one label per input"
             )
+        if tensors and x.shape[:1] == (0,):
+            raise ValueError("the batch is empty: let the loader leave out batches without an example")
         if self.first:
             check_inputs(x, self.attack, sized=True)
         # On the CPU no one waits, and elsewhere a label below 0 is found at the end of the epoch.

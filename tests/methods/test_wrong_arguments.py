@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from adv_lightning import FGSM, AdversarialModule
-from tests.support.helpers import batches, mlp, quiet_trainer
+from tests.support.helpers import Batches, batches, mlp, quiet_trainer
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -71,3 +71,12 @@ def loader(collate: Any = None) -> Any:
 def test_names_a_batch_of_another_kind(train: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         quiet_trainer(limit_val_batches=0).fit(AdversarialModule(mlp(), FGSM(0.1)), train)
+
+
+@pytest.mark.parametrize("eps", [None, 0.1])
+def test_names_an_empty_batch(eps: float | None) -> None:
+    module = AdversarialModule(mlp(), None if eps is None else FGSM(eps))
+    empty = Batches(next(iter(batches(1))), tuple(part[:0] for part in next(iter(batches(1)))))
+    for stage in (quiet_trainer(limit_val_batches=0).fit, quiet_trainer().test):
+        with pytest.raises(ValueError, match="the batch is empty"):
+            stage(module, empty)
