@@ -31,7 +31,7 @@ from adv_lightning.cli.failed_runs import check_folder, failed_writes_named, one
 from adv_lightning.cli.linked_arguments import link_data, module_builder
 from adv_lightning.cli.named_callbacks import ON_BY_DEFAULT, NamedCallbacks, callbacks_of
 from adv_lightning.cli.parser import ArgumentParser
-from adv_lightning.cli.resume import named_checkpoint, named_in_errors, other_split, resolved, said_of, value_of
+from adv_lightning.cli.resume import is_given, named_checkpoint, named_in_errors, other_split, resolved, value_of
 from adv_lightning.cli.runs import RunConfig, writes_to
 from adv_lightning.evaluation import AttackSuite
 from adv_lightning.methods.checkpoint_format import DATA, described, trained_with, unbuildable
@@ -126,7 +126,7 @@ class AdversarialCLI(LightningCLI):
             callbacks[:] = [each for i, each in enumerate(callbacks) if each not in callbacks[:i]]
         model = settings.get("model")
         judge = model.get("init_args.val_attack") if self._remembered and model else None
-        given = isinstance(args, list) and "val_attack" in said_of(args, "model")
+        given = isinstance(args, list) and is_given(args, "val_attack")
         if isinstance(judge, Namespace) and judge.as_dict() == self._remembered and not given:
             # Nothing was said of it, so it means the attack, which may be another one now.
             model["init_args.val_attack"] = None

@@ -118,10 +118,11 @@ def value_of(words: Sequence[str], key: str) -> Any:
     return value
 
 
-def said_of(words: Sequence[Any], key: str) -> str:
-    """Return all that a command line and the files that it names say of the arguments of a key."""
-    flags = [str(word).partition("=")[0] for word in words if str(word).startswith(f"--{key}.")]
-    return f"{flags} {value_of(words, key)}"
+def is_given(words: Sequence[Any], argument: str) -> bool:
+    """Whether a command line, or a file that it names, gives an argument of the model, or a part of it."""
+    keys = (f"model.{argument}", f"model.init_args.{argument}")
+    parts = tuple(f"--{key}." for key in keys)
+    return any(value_of(words, key) is not None for key in keys) or any(str(word).startswith(parts) for word in words)
 
 
 def other_split(data: Any, trained: dict[str, Any] | None) -> str:

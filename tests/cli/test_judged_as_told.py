@@ -30,7 +30,9 @@ def test_a_given_attack_judges_also_where_it_is_the_stored_one(in_file: bool) ->
         Path("judge.yaml").write_text("model: {init_args: {val_attack: {class_path: FGSM, init_args: {eps: 0.1}}}}")
         judge = ["--config=judge.yaml"]
     other = "--model.attack.eps=0.3"
-    told, untold = (main(["test", LAST, *QUIET, *words, other]).model for words in (judge, []))
+    Path("samples.yaml").write_text("model: {init_args: {val_attack: null, val_attack_samples: 50}}")
+    samples = ["--config=samples.yaml", "--model.val_attack_every_n_epochs=1"]
+    told, untold = (main(["test", LAST, *QUIET, *words, other]).model for words in (judge, samples))
     assert (told.val_attack.eps, told.attack.eps, untold.val_attack.eps) == (0.1, 0.3, 0.3)
 
 
