@@ -135,7 +135,7 @@ class AdversarialCLI(LightningCLI):
         if self.config.get("subcommand") == "validate" and (other := other_split(settings.get("data"), self._data)):
             rank_zero_warn(
                 f"{other} differ from those of the checkpoint's training, so the network may be judged on images that "
-                "it was trained on"
+                "it was trained on. Leave them out, or test on other data"
             )
         if self._ckpt_path is not None:
             settings["ckpt_path"] = None

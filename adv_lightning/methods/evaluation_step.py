@@ -139,7 +139,7 @@ def _warn_of_moves(before: dict[str, tuple[int, int]], model: nn.Module) -> None
     if moved := [name for name, now in after.items() if before.get(name, now) != now]:
         rank_zero_warn(
             f"{moved[0]}, of {len(moved)} tensors of the network, changes in eval mode. Attacks change it too, so the "
-            "figures depend on what was judged before. Let it change in train mode only"
+            "figures depend on what was judged before. Change it only where self.training is true"
         )
 
 

@@ -271,10 +271,9 @@ def warn_of_rounding(precision: str) -> None:
     """
     half = {"bf16-true": torch.bfloat16, "16-true": torch.float16}
     if precision in half:
+        beside = _FLOAT16 if precision == "16-true" else ""
         rank_zero_warn(
             f"precision {precision} rounds the inputs: pixels in [0, 1] move by up to "
             f"{torch.finfo(half[precision]).eps / 4:.1g}, so the perturbation is not exactly the attack's. "
-            f"Use {precision.replace('true', 'mixed')}, which does not round inputs"
-            + _FLOAT16
-            * (precision == "16-true")
+            f"Use {precision.replace('true', 'mixed')}, which does not round inputs{beside}"
         )

@@ -118,8 +118,7 @@ def _means(records: dict[str, dict[str, Any]]) -> Iterator[dict[str, str]]:
 
 def _spread(rows: list[dict[str, Any]]) -> str:
     """Return mean and standard deviation of the errors, if they are of the same number of examples and attack."""
-    unlike = [{**row, "attack": _attack(row)} for row in rows]
-    if len(rows) < 2 or any((row["n"], row["attack"]) != (unlike[0]["n"], unlike[0]["attack"]) for row in unlike):
+    if len(rows) < 2 or any((row["n"], _attack(row)) != (rows[0]["n"], _attack(rows[0])) for row in rows):
         return DASH
     errors = [row["error"] for row in rows]
     return f"{mean(errors):.2%} +- {stdev(errors):.2%}"
